@@ -1,0 +1,215 @@
+-- Who may act, for which organization, and on which projects.
+
+CREATE TABLE organization (
+    id                 uuid        NOT NULL PRIMARY KEY,
+    name               text        NOT NULL,
+    slug               text        NOT NULL UNIQUE,
+    description        text,
+    website            text,
+    industry           text,
+    size               text,
+    country            text,
+    abn                text,
+    tax_number         text,
+    billing_email      text,
+    billing_address    jsonb,
+    billing_mode       text        NOT NULL DEFAULT 'prepaid' CHECK (billing_mode IN ('prepaid', 'enterprise')),
+    enterprise_requested boolean   NOT NULL DEFAULT false,
+    plan_id            text        NOT NULL DEFAULT 'free',
+    free_tier          text        NOT NULL DEFAULT 'pending' CHECK (free_tier IN ('none', 'pending', 'approved', 'revoked')),
+    standing           text        NOT NULL DEFAULT 'active'
+                       CHECK (standing IN ('active', 'past_due', 'suspended', 'pending_deletion')),
+    settings           jsonb       NOT NULL DEFAULT '{}',
+    created_by         uuid,
+    created_at         timestamptz NOT NULL,
+    updated_at         timestamptz NOT NULL
+);
+CREATE UNIQUE INDEX organization_name_per_creator ON organization (created_by, lower(name));
+
+CREATE TABLE app_user (
+    id              uuid        NOT NULL PRIMARY KEY,
+    email           text        NOT NULL,
+    username        text        NOT NULL,
+    display_name    text,
+    password_hash   text        NOT NULL,
+    status          text        NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'disabled')),
+    operator        boolean     NOT NULL DEFAULT false,
+    locale          text        NOT NULL DEFAULT 'en',
+    timezone        text        NOT NULL DEFAULT 'UTC',
+    failed_logins   integer     NOT NULL DEFAULT 0,
+    locked_until    timestamptz,
+    created_at      timestamptz NOT NULL,
+    updated_at      timestamptz NOT NULL
+);
+CREATE UNIQUE INDEX app_user_email ON app_user (lower(email));
+CREATE UNIQUE INDEX app_user_username ON app_user (lower(username));
+
+CREATE TABLE membership (
+    organization_id uuid        NOT NULL REFERENCES organization (id),
+    user_id         uuid        NOT NULL REFERENCES app_user (id),
+    role            text        NOT NULL CHECK (role IN ('owner', 'admin', 'billing', 'member', 'viewer')),
+    created_at      timestamptz NOT NULL,
+    PRIMARY KEY (organization_id, user_id)
+);
+CREATE INDEX membership_by_user ON membership (user_id, created_at);
+
+CREATE TABLE project (
+    id              uuid        NOT NULL PRIMARY KEY,
+    organization_id uuid        NOT NULL REFERENCES organization (id),
+    name            text        NOT NULL,
+    description     text,
+    region          text        NOT NULL,
+    storage_prefix  text        NOT NULL,
+    is_archived     boolean     NOT NULL DEFAULT false,
+    created_at      timestamptz NOT NULL,
+    updated_at      timestamptz NOT NULL,
+    deleted_at      timestamptz
+);
+CREATE UNIQUE INDEX project_name ON project (organization_id, lower(name)) WHERE deleted_at IS NULL;
+
+CREATE TABLE project_member (
+    project_id uuid        NOT NULL REFERENCES project (id),
+    user_id    uuid        NOT NULL REFERENCES app_user (id),
+    role       text        NOT NULL CHECK (role IN ('owner', 'admin', 'editor', 'viewer')),
+    added_by   uuid,
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    PRIMARY KEY (project_id, user_id)
+);
+CREATE UNIQUE INDEX project_has_one_owner ON project_member (project_id) WHERE role = 'owner';
+
+CREATE TABLE api_key (
+    id              uuid        NOT NULL PRIMARY KEY,
+    organization_id uuid        NOT NULL REFERENCES organization (id),
+    name            text        NOT NULL,
+    prefix          text        NOT NULL,
+    secret_hash     bytea       NOT NULL UNIQUE,
+    permissions     text[]      NOT NULL,
+    rate_limit      integer,
+    created_by      uuid,
+    created_at      timestamptz NOT NULL,
+    expires_at      timestamptz,
+    last_used_at    timestamptz,
+    revoked_at      timestamptz
+);
+CREATE INDEX api_key_by_organization ON api_key (organization_id, created_at DESC);
+
+-- One row per sign-in or key exchange; access tokens name it, so ending the row ends them all.
+CREATE TABLE auth_session (
+    id              uuid        NOT NULL PRIMARY KEY,
+    user_id         uuid        REFERENCES app_user (id),
+    api_key_id      uuid        REFERENCES api_key (id),
+    organization_id uuid        REFERENCES organization (id),
+    client_id       text        NOT NULL,
+    scope           text        NOT NULL,
+    ip              text,
+    user_agent      text,
+    created_at      timestamptz NOT NULL,
+    last_used_at    timestamptz NOT NULL,
+    ended_at        timestamptz,
+    ended_reason    text,
+    CHECK ((user_id IS NULL) <> (api_key_id IS NULL))
+);
+CREATE INDEX auth_session_by_user ON auth_session (user_id, created_at DESC);
+
+CREATE TABLE refresh_token (
+    token_hash  bytea       NOT NULL PRIMARY KEY,
+    session_id  uuid        NOT NULL REFERENCES auth_session (id),
+    parent_hash bytea,
+    -- sealed with a key derived from the parent token, so that a repeat within the grace answers the same successor
+    successor   bytea,
+    used_at     timestamptz,
+    created_at  timestamptz NOT NULL,
+    expires_at  timestamptz NOT NULL
+);
+CREATE INDEX refresh_token_by_session ON refresh_token (session_id);
+
+CREATE TABLE oauth_client (
+    id            text        NOT NULL PRIMARY KEY,
+    name          text        NOT NULL,
+    secret_hash   bytea,
+    redirect_uris text[]      NOT NULL DEFAULT '{}',
+    grant_types   text[]      NOT NULL,
+    dynamic       boolean     NOT NULL DEFAULT false,
+    created_at    timestamptz NOT NULL
+);
+
+CREATE TABLE device_grant (
+    device_code_hash bytea       NOT NULL PRIMARY KEY,
+    user_code        text        NOT NULL UNIQUE,
+    client_id        text        NOT NULL,
+    scope            text        NOT NULL,
+    code_challenge   text,
+    interval_s       integer     NOT NULL,
+    last_polled_at   timestamptz,
+    status           text        NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'approved', 'denied', 'redeemed')),
+    user_id          uuid        REFERENCES app_user (id),
+    created_at       timestamptz NOT NULL,
+    expires_at       timestamptz NOT NULL
+);
+
+CREATE TABLE authorization_code (
+    code_hash      bytea       NOT NULL PRIMARY KEY,
+    client_id      text        NOT NULL,
+    redirect_uri   text        NOT NULL,
+    code_challenge text        NOT NULL,
+    scope          text        NOT NULL,
+    resource       text,
+    user_id        uuid        NOT NULL REFERENCES app_user (id),
+    session_id     uuid,
+    used_at        timestamptz,
+    created_at     timestamptz NOT NULL,
+    expires_at     timestamptz NOT NULL
+);
+
+INSERT INTO organization (id, name, slug, plan_id, free_tier, created_at, updated_at)
+VALUES ('00000000-0000-7000-8000-000000000001', 'Platform', 'platform', 'enterprise', 'none', now(), now());
+
+INSERT INTO oauth_client (id, name, grant_types, created_at) VALUES
+    ('geopera', 'API keys and first-party scripts', '{client_credentials,password,refresh_token}', now()),
+    ('geopera-cli', 'Command line', '{urn:ietf:params:oauth:grant-type:device_code,password,refresh_token}', now());
+
+-- Names the caller and counts the call in one round trip.
+-- Exactly one of p_key_hash and p_session_id is given; no row means that the credential is unknown, ended or expired.
+CREATE FUNCTION admit(p_key_hash bytea, p_session_id uuid, p_requested_organization uuid, p_rate_class text, p_at timestamptz)
+RETURNS TABLE (
+    principal_type text, principal_id uuid, organization_id uuid, organization_role text, permissions text[],
+    operator boolean, standing text, api_key_id uuid, key_rate_limit integer, used_by_organization integer, used_by_key integer
+) LANGUAGE plpgsql AS $$
+DECLARE
+    v_window timestamptz := date_trunc('minute', p_at);
+    v_user   uuid;
+    v_key    uuid;
+BEGIN
+    IF p_session_id IS NOT NULL THEN
+        SELECT s.user_id, s.api_key_id, coalesce(p_requested_organization, s.organization_id)
+          INTO v_user, v_key, organization_id
+          FROM auth_session s WHERE s.id = p_session_id AND s.ended_at IS NULL;
+        IF NOT FOUND THEN RETURN; END IF;
+    END IF;
+
+    IF v_user IS NOT NULL THEN
+        SELECT 'user', u.id, u.operator INTO principal_type, principal_id, operator
+          FROM app_user u WHERE u.id = v_user AND u.status = 'active';
+        IF NOT FOUND THEN RETURN; END IF;
+        SELECT m.role, o.standing INTO organization_role, standing
+          FROM membership m JOIN organization o ON o.id = m.organization_id
+         WHERE m.user_id = v_user AND m.organization_id = admit.organization_id;
+        IF NOT FOUND THEN organization_id := NULL; END IF;
+    ELSE
+        SELECT 'api_key', k.id, k.organization_id, k.permissions, k.rate_limit, k.id, o.standing, false
+          INTO principal_type, principal_id, organization_id, permissions, key_rate_limit, api_key_id, standing, operator
+          FROM api_key k JOIN organization o ON o.id = k.organization_id
+         WHERE (k.secret_hash = p_key_hash OR k.id = v_key)
+           AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > p_at);
+        IF NOT FOUND THEN RETURN; END IF;
+    END IF;
+
+    INSERT INTO rate_window AS w VALUES (p_rate_class || ':' || coalesce(organization_id, principal_id), v_window, 1)
+        ON CONFLICT (bucket, window_start) DO UPDATE SET used = w.used + 1 RETURNING w.used INTO used_by_organization;
+    IF key_rate_limit IS NOT NULL THEN
+        INSERT INTO rate_window AS w VALUES ('key:' || api_key_id, v_window, 1)
+            ON CONFLICT (bucket, window_start) DO UPDATE SET used = w.used + 1 RETURNING w.used INTO used_by_key;
+    END IF;
+    RETURN NEXT;
+END $$;
