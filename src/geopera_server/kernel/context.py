@@ -1,0 +1,104 @@
+"""What a handler is given. The two kinds keep network and transaction apart by type.
+
+`Context` has a database connection inside the call's transaction and no ports; `Outside` has the ports and no transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from psycopg import AsyncConnection
+
+from geopera_server.kernel.ids import new_id
+from geopera_server.kernel.lineage import Lineage
+
+if TYPE_CHECKING:
+    from geopera_server.kernel.principal import Principal
+    from geopera_server.ports import Links, Ports
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A state change that subscriptions, alerts and notifications hear of once the call has committed."""
+
+    type: str
+    entity_type: str
+    entity_id: str
+    data: Mapping[str, Any]
+    project_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueuedJob:
+    """Background work that exists exactly when the call that asked for it has committed."""
+
+    kind: str
+    entity_id: str
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    id: str = field(default_factory=new_id)
+
+
+@dataclass(slots=True, kw_only=True)
+class Context:
+    """One call inside its transaction; what it records here is written with it or not at all."""
+
+    conn: AsyncConnection[dict[str, Any]]
+    principal: Principal
+    operation_id: str
+    invocation_id: str
+    now: datetime
+    links: Links
+    idempotency_key: str | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
+    lineage: Lineage = field(default_factory=Lineage)
+    events: list[Event] = field(default_factory=list)
+    jobs: list[QueuedJob] = field(default_factory=list)
+    touched: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def organization_id(self) -> str:
+        """The one organization this call acts in; every query names it."""
+        if self.principal.organization_id is None:
+            from geopera_server.kernel.errors import Denied  # noqa: PLC0415  (errors import nothing; kept off the hot path)
+
+            raise Denied("This account belongs to no organization yet. Create one with organizations.create.")
+        return self.principal.organization_id
+
+    def emit(self, event_type: str, entity: tuple[str, str], data: Mapping[str, Any], *, project_id: str | None = None) -> None:
+        """Records an event for the outbox."""
+        kind, entity_id = entity
+        self.events.append(Event(type=event_type, entity_type=kind, entity_id=entity_id, data=data, project_id=project_id))
+
+    def enqueue(self, kind: str, entity_id: str, payload: Mapping[str, Any] | None = None) -> None:
+        """Queues background work on an entity."""
+        self.jobs.append(QueuedJob(kind=kind, entity_id=entity_id, payload=payload or {}))
+
+    def touch(self, entity_type: str, entity_id: str) -> None:
+        """Names an entity in the audit row of this call."""
+        self.touched.append((entity_type, entity_id))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """One call outside any transaction: it may use the network, and borrow a connection for as long as a query takes."""
+
+    principal: Principal
+    operation_id: str
+    invocation_id: str
+    now: datetime
+    links: Links
+    ports: Ports
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def organization_id(self) -> str:
+        """The one organization this call acts in."""
+        return self.principal.organization_id or ""
+
+    def connection(self) -> AbstractAsyncContextManager[AsyncConnection[dict[str, Any]]]:
+        """Lends a connection in autocommit; give it back before waiting for anybody outside."""
+        return self.ports.connect()

@@ -1,0 +1,35 @@
+"""Writes what a call has recorded besides its own rows: lineage, events and queued jobs."""
+
+from __future__ import annotations
+
+from psycopg.types.json import Jsonb
+
+from geopera_server.kernel.chain import write_records
+from geopera_server.kernel.context import Context
+from geopera_server.kernel.ids import new_id
+
+
+async def write_recorded(ctx: Context) -> None:
+    """Writes lineage, outbox and job rows of the call into its transaction."""
+    if ctx.lineage.records:
+        await write_records(ctx)
+    for event in ctx.events:
+        await ctx.conn.execute(
+            "INSERT INTO outbox_event (id, organization_id, type, entity_type, entity_id, project_id, data,"
+            " invocation_id, occurred_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            (
+                new_id(), ctx.organization_id, event.type, event.entity_type, event.entity_id, event.project_id,
+                Jsonb(event.data), ctx.invocation_id, ctx.now,
+            ),
+        )  # fmt: skip
+    for job in ctx.jobs:
+        await ctx.conn.execute(
+            "INSERT INTO job (id, kind, organization_id, entity_id, payload, run_after, invocation_id, created_at)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+            (job.id, job.kind, ctx.organization_id, job.entity_id, Jsonb(job.payload), ctx.now, ctx.invocation_id, ctx.now),
+        )  # fmt: skip
+
+
+def recorded_anything(ctx: Context) -> bool:
+    """Says whether the call has anything for write_recorded."""
+    return bool(ctx.lineage.records or ctx.events or ctx.jobs)

@@ -1,0 +1,341 @@
+"""Runs an operation. Every way in builds a Call and comes here; nothing else may run an operation.
+
+authenticate -> rate limit -> authorise scope -> validate input -> claim idempotency -> BEGIN
+    -> execute -> validate output -> seal lineage -> audit -> COMMIT -> reply
+
+A change happens in one transaction or not at all. Its handler runs behind a savepoint, so that a refused call takes back all
+that it wrote and still leaves its audit row. A read runs without a transaction and hands its audit row to a batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg import errors as sql_errors
+from psycopg_pool import PoolTimeout
+
+from geopera_server.db.pool import Connection, Pool
+from geopera_server.kernel import audit, idempotency, policy
+from geopera_server.kernel.audit import AuditEvent, AuditWriter
+from geopera_server.kernel.clock import now
+from geopera_server.kernel.context import Context, Outside
+from geopera_server.kernel.encoding import canonical
+from geopera_server.kernel.errors import (
+    Conflict,
+    NotFound,
+    OperationError,
+    PaymentRequired,
+    Unauthenticated,
+    Unavailable,
+)
+from geopera_server.kernel.ids import new_id
+from geopera_server.kernel.operation import Operation
+from geopera_server.kernel.outbox import recorded_anything, write_recorded
+from geopera_server.kernel.policy import RateCaps
+from geopera_server.kernel.principal import GUEST, Authenticator, Credential, Principal
+from geopera_server.kernel.reply import Reply, render
+from geopera_server.kernel.validation import ignored_fields, parse_input
+from geopera_server.ports import Links, Ports
+
+logger = logging.getLogger(__name__)
+
+DEADLOCK_RETRIES = 3
+
+
+class LineageMissing(RuntimeError):
+    """An operation said that it produces an artifact kind and recorded no lineage for it; nothing it did is kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request to run an operation, from wherever it came."""
+
+    operation: Operation
+    given: Mapping[str, Any]
+    credential: Credential | None = None
+    principal: Principal | None = None
+    idempotency_key: str | None = None
+    ip: str | None = None
+    user_agent: str | None = None
+    invocation_id: str = field(default_factory=new_id)
+
+
+@dataclass(slots=True)
+class _Trace:
+    """What the audit row will say, as far as the call has come."""
+
+    call: Call
+    at: datetime
+    started: float
+    principal: Principal = GUEST
+    entities: tuple[tuple[str, str], ...] = ()
+    input_digest: str | None = None
+
+    def event(self, status: int, *, code: str | None = None, replayed: bool = False) -> AuditEvent:
+        operation = self.call.operation
+        return AuditEvent(
+            invocation_id=self.call.invocation_id,
+            at=self.at,
+            operation_id=operation.id,
+            side_effect=operation.effect,
+            scope=operation.scope,
+            principal_type=self.principal.kind,
+            principal_id=self.principal.id,
+            api_key_id=self.principal.api_key_id,
+            organization_id=self.principal.organization_id,
+            status=status,
+            code=code,
+            duration_ms=round((time.perf_counter() - self.started) * 1000, 3),
+            ip=self.call.ip,
+            user_agent=self.call.user_agent,
+            entities=self.entities,
+            input_digest=self.input_digest,
+            idempotency_key=self.call.idempotency_key,
+            replayed=replayed,
+        )
+
+
+class Kernel:
+    """Runs operations over a pool of connections and the chosen adapters."""
+
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        ports: Ports,
+        links: Links,
+        authenticate: Authenticator,
+        caps: RateCaps,
+        check_replies: bool = False,
+    ) -> None:
+        self.pool = pool
+        self.ports = ports
+        self.links = links
+        self.caps = caps
+        self.check_replies = check_replies
+        self.reads_audit = AuditWriter(pool.connection)
+        self.job_queued = asyncio.Event()
+        self._authenticate = authenticate
+
+    async def run(self, call: Call) -> Reply:
+        """Runs the call and returns its reply.
+
+        Raises OperationError for every refusal, its audit row already taken care of; anything else raised is a defect.
+        """
+        trace = _Trace(call, now(), time.perf_counter())
+        try:
+            return await self._run(call, trace)
+        except (OperationError, psycopg.Error, PoolTimeout) as error:
+            refusal = as_refusal(error)
+            if not getattr(error, "audited", False):
+                self.reads_audit.add(trace.event(refusal.status, code=refusal.code))
+            raise refusal from error
+        except Exception:
+            self.reads_audit.add(trace.event(500, code="internal_error"))
+            raise
+
+    async def _run(self, call: Call, trace: _Trace) -> Reply:
+        operation = call.operation
+        trace.principal = call.principal or await self._admit(call, trace.at)
+        policy.authorise(operation, trace.principal)
+        given = parse_input(operation, call.given)
+        trace.input_digest = hashlib.sha256(canonical(call.given)).hexdigest()
+        if operation.goes_outside:
+            reply = render(operation, await operation.handler(self._outside(trace), given), check=self.check_replies)
+        elif operation.reads:
+            reply = await self._read(trace, given)
+        else:
+            return await self._change(trace, given)
+        self.reads_audit.add(trace.event(reply.status))
+        return reply
+
+    async def _admit(self, call: Call, at: datetime) -> Principal:
+        try:
+            async with self.pool.connection() as conn:
+                return await self._admit_over(conn, call, at)
+        except psycopg.OperationalError:
+            # Nothing has been done yet, and after a restart of the database the pool is full of dead connections.
+            await self.pool.check()
+            async with self.pool.connection() as conn:
+                return await self._admit_over(conn, call, at)
+
+    async def _admit_over(self, conn: Connection, call: Call, at: datetime) -> Principal:
+        if call.credential is None:
+            if not call.operation.public:
+                raise Unauthenticated("No credential was sent. Send 'Authorization: Bearer <token or API key>'.")
+            await policy.count_guest(conn, call.ip or "unknown", self.caps, at)
+            return GUEST
+        admission = await self._authenticate(conn, call.credential, call.operation.rate_class)
+        if admission is None:
+            raise Unauthenticated("The credential is unknown, revoked or expired. Get a new token and try again.")
+        policy.check_rate(admission, call.operation.rate_class, self.caps, at)
+        return admission.principal
+
+    async def _read(self, trace: _Trace, given: Any) -> Reply:
+        operation = trace.call.operation
+        async with self.pool.connection() as conn:
+            ctx = self._context(trace, conn)
+            if not operation.snapshot:
+                result = await operation.handler(ctx, given)
+            else:
+                async with conn.transaction():
+                    await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                    result = await operation.handler(ctx, given)
+        trace.entities = tuple(ctx.touched)
+        return render(operation, result, check=self.check_replies)
+
+    async def _change(self, trace: _Trace, given: Any) -> Reply:
+        call, operation = trace.call, trace.call.operation
+        claim = self._claim(trace, given)
+        if claim is not None and operation.prepare is not None:
+            # A repeat is answered before the outside is asked anything again.
+            async with self.pool.connection() as conn:
+                stored = await idempotency.stored_reply(conn, claim, trace.at)
+                if stored is not None:
+                    await audit.write(conn, trace.event(stored.status, replayed=True))
+                    return Reply.replayed(stored)
+        prepared = () if operation.prepare is None else (await operation.prepare(self._outside(trace), given),)
+        for attempt in range(DEADLOCK_RETRIES):
+            try:
+                async with self.pool.connection() as conn:
+                    return await self._transact(conn, trace, claim, (given, *prepared))
+            except (sql_errors.DeadlockDetected, sql_errors.SerializationFailure):
+                if attempt == DEADLOCK_RETRIES - 1:
+                    raise
+                logger.info("%s met a deadlock and starts over", call.invocation_id)
+        raise AssertionError("unreachable")
+
+    async def _transact(
+        self, conn: Connection, trace: _Trace, claim: idempotency.Claim | None, arguments: tuple[Any, ...]
+    ) -> Reply:
+        """Steps from BEGIN to COMMIT, in order."""
+        operation, ctx = trace.call.operation, self._context(trace, conn)
+        async with conn.transaction():
+            try:
+                async with conn.transaction():  # the savepoint
+                    if claim is not None:
+                        await idempotency.take(conn, claim)
+                        stored = await idempotency.stored_reply(conn, claim, trace.at)
+                        if stored is not None:
+                            await audit.write(conn, trace.event(stored.status, replayed=True))
+                            return Reply.replayed(stored)
+                    result = await operation.handler(ctx, *arguments)
+                    trace.entities = _entities(ctx)
+                    if missing := ctx.lineage.missing(operation.produces):
+                        raise LineageMissing(f"{operation.id} recorded no lineage for {', '.join(missing)}")
+                    reply = render(operation, result, check=self.check_replies, warnings=_warnings(operation, trace.call.given))
+                    async with conn.pipeline():
+                        if recorded_anything(ctx):
+                            await write_recorded(ctx)
+                        await audit.write(conn, trace.event(reply.status))
+                        if claim is not None:
+                            await _remember(conn, trace, claim, operation, reply)
+            except (OperationError, sql_errors.Error, LineageMissing) as error:
+                if conn.broken or isinstance(error, (sql_errors.DeadlockDetected, sql_errors.SerializationFailure)):
+                    raise
+                failure = _audited(error)
+                await audit.write(conn, _failed_event(trace, failure))
+            else:
+                failure = None
+        if failure is not None:
+            raise failure
+        if ctx.jobs:
+            self.job_queued.set()
+        return reply
+
+    def _claim(self, trace: _Trace, given: Any) -> idempotency.Claim | None:
+        call = trace.call
+        if call.idempotency_key is None or not call.operation.idempotent or trace.principal.organization_id is None:
+            return None
+        return idempotency.claim_for(
+            trace.principal.organization_id,
+            call.operation.id,
+            call.idempotency_key,
+            given.model_dump(mode="json", by_alias=True),
+        )
+
+    def _context(self, trace: _Trace, conn: Connection) -> Context:
+        return Context(
+            conn=conn,
+            principal=trace.principal,
+            operation_id=trace.call.operation.id,
+            invocation_id=trace.call.invocation_id,
+            now=trace.at,
+            links=self.links,
+            idempotency_key=trace.call.idempotency_key,
+            given=trace.call.given,
+        )
+
+    def _outside(self, trace: _Trace) -> Outside:
+        return Outside(
+            principal=trace.principal,
+            operation_id=trace.call.operation.id,
+            invocation_id=trace.call.invocation_id,
+            now=trace.at,
+            links=self.links,
+            ports=self.ports,
+            given=trace.call.given,
+        )
+
+
+def _warnings(operation: Operation, given: Mapping[str, Any]) -> list[dict[str, str]]:
+    return ignored_fields(operation, given) if operation.spends else []
+
+
+def _entities(ctx: Context) -> tuple[tuple[str, str], ...]:
+    spoken_of = [*ctx.touched, *(record.entity for record in ctx.lineage.records)]
+    return tuple(dict.fromkeys(spoken_of))
+
+
+async def _remember(conn: Connection, trace: _Trace, claim: idempotency.Claim, operation: Operation, reply: Reply) -> None:
+    made_id = reply.member(operation.secret_id_field) if operation.secret_id_field else None
+    await idempotency.remember(
+        conn,
+        claim,
+        idempotency.StoredReply(status=reply.status, media_type=reply.media_type, body=reply.body),
+        invocation_id=trace.call.invocation_id,
+        now=trace.at,
+        for_good=operation.spends,
+        made_id=made_id,
+    )
+
+
+def _audited(error: BaseException) -> BaseException:
+    """Marks an error whose audit row has been written, so that run does not write a second one."""
+    refusal = error if isinstance(error, LineageMissing) else as_refusal(error)
+    refusal.audited = True  # type: ignore[attr-defined,union-attr]
+    return refusal
+
+
+def _failed_event(trace: _Trace, failure: BaseException) -> AuditEvent:
+    if isinstance(failure, OperationError):
+        return trace.event(failure.status, code=failure.code)
+    return trace.event(500, code="internal_error")
+
+
+def as_refusal(error: BaseException) -> OperationError:
+    """Returns what a caller is told about an error of the database; operation errors stay as they are."""
+    if isinstance(error, OperationError):
+        return error
+    if isinstance(error, sql_errors.InvalidTextRepresentation):
+        # The only text that reaches a typed column unchecked is an id: a malformed id is an unknown id.
+        return NotFound()
+    if getattr(error, "sqlstate", None) == "GP001":
+        return PaymentRequired("Not enough credits. Top up, then send the same request again.")
+    if isinstance(error, sql_errors.UniqueViolation):
+        return Conflict("Somebody else made the same thing a moment ago. Look it up, then decide.")
+    if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)):
+        return Unavailable(
+            "The database does not answer at the moment. Send the same request again, with the same Idempotency-Key.",
+            code="database_unavailable",
+            retry_after_s=2,
+        )
+    raise error

@@ -1,0 +1,75 @@
+"""What stands between a credential and an operation: rate windows, scopes, and the standing of the organization."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from psycopg import AsyncConnection
+
+from geopera_server.kernel.errors import Denied, PaymentRequired, RateLimited
+from geopera_server.kernel.operation import Operation, RateClass
+from geopera_server.kernel.principal import Admission, Principal
+
+WINDOW_S = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateCaps:
+    """Calls per minute: per organization for each class, per address for callers without credential."""
+
+    default: int = 600
+    placement: int = 60
+    spend: int = 30
+    tiles: int = 6_000
+    public: int = 60
+
+    def of(self, rate_class: RateClass) -> int:
+        """Returns the cap of a class."""
+        return int(getattr(self, rate_class))
+
+
+def check_rate(admission: Admission, rate_class: RateClass, caps: RateCaps, at: datetime) -> None:
+    """Raises RateLimited when this call is over the organization's cap or the key's own; the tighter one wins."""
+    if admission.used_by_organization > caps.of(rate_class):
+        raise _over(caps.of(rate_class), f"{rate_class} calls of your organization", at)
+    if admission.key_cap is not None and (admission.used_by_key or 0) > admission.key_cap:
+        raise _over(admission.key_cap, "calls of this API key", at)
+
+
+async def count_guest(conn: AsyncConnection, ip: str, caps: RateCaps, at: datetime) -> None:
+    """Counts a call without credential against its address; raises RateLimited over the cap."""
+    cursor = await conn.execute(
+        "INSERT INTO rate_window AS w VALUES ('ip:' || %s, date_trunc('minute', %s::timestamptz), 1)"
+        " ON CONFLICT (bucket, window_start) DO UPDATE SET used = w.used + 1 RETURNING w.used",
+        (ip, at),
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    if row["used"] > caps.public:
+        raise _over(caps.public, "calls without a credential from your address", at)
+
+
+def _over(cap: int, what: str, at: datetime) -> RateLimited:
+    seconds_left = WINDOW_S - at.second
+    return RateLimited(f"More than {cap} {what} in this minute. Try again in {seconds_left} s.", retry_after_s=seconds_left)
+
+
+def authorise(operation: Operation, principal: Principal) -> None:
+    """Raises Denied or PaymentRequired unless the principal may call this operation at all."""
+    if not operation.public and not principal.holds(operation.scope):
+        raise Denied(f"missing scope '{operation.scope}' for '{operation.id}'", code="missing_scope")
+    if principal.standing == "suspended" and not operation.while_suspended:
+        raise Denied(
+            "Your organization is suspended: reads and billing still work. Settle what is open, or write to your operator.",
+            code="org_suspended",
+        )
+    if principal.standing == "past_due" and operation.spends and not operation.while_suspended:
+        raise PaymentRequired(
+            "A payment of your organization is past due. Pay it under billing, then try again.", code="account_past_due"
+        )
+
+
+async def forget_old_windows(conn: AsyncConnection, before: datetime) -> None:
+    """Removes the windows that can no longer limit anybody."""
+    await conn.execute("DELETE FROM rate_window WHERE window_start < %s", (before,))

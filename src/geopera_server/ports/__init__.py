@@ -1,0 +1,36 @@
+"""What the house needs from outside, each as a Protocol of one to three methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from psycopg import AsyncConnection
+
+from geopera_server.ports.host import Host
+from geopera_server.ports.store import ObjectStore
+
+Connect = Callable[[], AbstractAsyncContextManager[AsyncConnection[dict[str, Any]]]]
+HostFor = Callable[[Mapping[str, Any]], Host]
+
+
+class Links(Protocol):
+    """Makes addresses of this deployment; computes, never asks the network."""
+
+    base_url: str
+
+    def download(self, path: str, *, file_name: str, media_type: str, expires_at: datetime) -> str:
+        """Returns an address that serves the stored object to whoever holds it, until it expires."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """The adapters that the composition root has chosen."""
+
+    connect: Connect
+    host_for: HostFor
+    store: ObjectStore

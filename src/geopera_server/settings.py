@@ -1,0 +1,87 @@
+"""Every setting of a deployment: an environment variable each, with its type, default and meaning."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class SettingsRefused(Exception):
+    """The settings contradict each other, or are not fit for production; the text says what to set."""
+
+
+class Settings(BaseSettings):
+    """Read from the environment with the prefix GEOPERA_."""
+
+    model_config = SettingsConfigDict(env_prefix="GEOPERA_", extra="ignore")
+
+    env: Literal["development", "production"] = Field(
+        "development", description="production refuses generated secrets, demo data and test parts"
+    )
+    data_dir: Path = Field(Path("./geopera-data"), description="folder for the embedded database, objects and secrets")
+    database_url: str | None = Field(None, description="PostgreSQL 15 or newer; without it an embedded one is started")
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes any free one")
+    public_url: str | None = Field(None, description="address under which clients reach this server")
+    secret: SecretStr | None = Field(
+        None, description="at least 32 characters; all keys are derived from it; generated in development"
+    )
+    token_algorithm: Literal["HS256", "ES256"] = Field("HS256", description="ES256 publishes its key at the JWKS address")
+    storage_url: str | None = Field(None, description="s3://, gs://, az:// or file://; default a folder in the data folder")
+    source_roots: list[Path] = Field(default_factory=list, description="folders that scenes may name files in")
+    background: bool = Field(True, description="whether this process also does background work")
+    worker_slots: int = Field(2, ge=1, le=64, description="background jobs done at once by one process")
+    lease_s: int = Field(60, ge=1, description="how long a worker may be silent before its job is given to another")
+    job_attempts: int = Field(5, ge=1, description="how often a job is tried before it fails for good")
+    pool_size: int = Field(20, ge=2, description="database connections of one process")
+    max_body_bytes: int = Field(10 * 1024 * 1024, description="largest request body")
+    rate_default: int = Field(600, ge=1, description="calls per minute and organization")
+    rate_placement: int = Field(60, ge=1, description="orders placed per minute and organization")
+    rate_spend: int = Field(30, ge=1, description="other spending calls per minute and organization")
+    rate_public: int = Field(60, ge=1, description="calls without credential per minute and address")
+    host_timeout_s: float = Field(20.0, gt=0, description="longest wait for an imagery host")
+    download_ttl_s: int = Field(900, ge=1, description="life of a signed download address")
+    check_replies: bool = Field(False, description="holds raw replies against their declared shape before sending them")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe log line shown")
+
+    def master_secret(self) -> bytes:
+        """Returns the deployment's secret; in development one is made on first use and kept in the data folder.
+
+        Raises SettingsRefused in production without a secret of at least 32 characters.
+        """
+        if self.secret is not None:
+            if len(self.secret.get_secret_value()) < 32:
+                raise SettingsRefused("GEOPERA_SECRET is too short: use at least 32 random characters.")
+            return self.secret.get_secret_value().encode()
+        if self.env == "production":
+            raise SettingsRefused("GEOPERA_ENV=production needs GEOPERA_SECRET: set it to at least 32 random characters.")
+        return _kept_secret(self.data_dir / "secret")
+
+    def key_for(self, purpose: str) -> bytes:
+        """Returns 32 bytes for one purpose, derived from the master secret (HKDF-Expand of RFC 5869, one block)."""
+        extracted = hmac.digest(b"geopera-server", self.master_secret(), hashlib.sha256)
+        return hmac.digest(extracted, purpose.encode() + b"\x01", hashlib.sha256)
+
+
+def _kept_secret(path: Path) -> bytes:
+    """Reads the secret beside the data, or makes it: exclusively, so that two servers starting together agree."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = base64.urlsafe_b64encode(secrets.token_bytes(48))
+    temporary = path.with_name(f".secret.{os.getpid()}.{secrets.token_hex(4)}")
+    temporary.touch(mode=0o600)
+    temporary.write_bytes(fresh)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return path.read_bytes()
+    finally:
+        temporary.unlink()
+    return fresh
