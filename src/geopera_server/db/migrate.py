@@ -12,11 +12,11 @@ import psycopg
 _MIGRATION_LOCK = 0x67656F7065726131
 
 
-class SchemaAhead(Exception):  # noqa: N818
+class SchemaAhead(Exception):
     """The database has migrations that this code does not know: run the newer code, or restore a backup."""
 
 
-class MigrationChanged(Exception):  # noqa: N818
+class MigrationChanged(Exception):
     """A migration file differs from what was applied: put it back as it was and add a new file instead."""
 
 

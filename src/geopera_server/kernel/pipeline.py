@@ -48,6 +48,7 @@ from geopera_server.ports import Links, Ports
 logger = logging.getLogger(__name__)
 
 DEADLOCK_RETRIES = 3
+_STARTS_OVER = (sql_errors.DeadlockDetected, sql_errors.SerializationFailure)
 
 
 class LineageMissing(RuntimeError):
@@ -78,6 +79,7 @@ class _Trace:
     principal: Principal = GUEST
     entities: tuple[tuple[str, str], ...] = ()
     input_digest: str | None = None
+    audited: bool = False
 
     def event(self, status: int, *, code: str | None = None, replayed: bool = False) -> AuditEvent:
         operation = self.call.operation
@@ -133,14 +135,14 @@ class Kernel:
         trace = _Trace(call, now(), time.perf_counter())
         try:
             return await self._run(call, trace)
-        except (OperationError, psycopg.Error, PoolTimeout) as error:
+        except Exception as error:
             refusal = as_refusal(error)
-            if not getattr(error, "audited", False):
-                self.reads_audit.add(trace.event(refusal.status, code=refusal.code))
+            if not trace.audited:
+                status, code = (500, "internal_error") if refusal is None else (refusal.status, refusal.code)
+                self.reads_audit.add(trace.event(status, code=code))
+            if refusal is None or refusal is error:
+                raise
             raise refusal from error
-        except Exception:
-            self.reads_audit.add(trace.event(500, code="internal_error"))
-            raise
 
     async def _run(self, call: Call, trace: _Trace) -> Reply:
         operation = call.operation
@@ -207,7 +209,7 @@ class Kernel:
             try:
                 async with self.pool.connection() as conn:
                     return await self._transact(conn, trace, claim, (given, *prepared))
-            except (sql_errors.DeadlockDetected, sql_errors.SerializationFailure):
+            except _STARTS_OVER:
                 if attempt == DEADLOCK_RETRIES - 1:
                     raise
                 logger.info("%s met a deadlock and starts over", call.invocation_id)
@@ -218,6 +220,7 @@ class Kernel:
     ) -> Reply:
         """Steps from BEGIN to COMMIT, in order."""
         operation, ctx = trace.call.operation, self._context(trace, conn)
+        failure: Exception | None = None
         async with conn.transaction():
             try:
                 async with conn.transaction():  # the savepoint
@@ -238,14 +241,13 @@ class Kernel:
                         await audit.write(conn, trace.event(reply.status))
                         if claim is not None:
                             await _remember(conn, trace, claim, operation, reply)
-            except (OperationError, sql_errors.Error, LineageMissing) as error:
-                if conn.broken or isinstance(error, (sql_errors.DeadlockDetected, sql_errors.SerializationFailure)):
+            except Exception as error:
+                if conn.broken or isinstance(error, _STARTS_OVER):
                     raise
-                failure = _audited(error)
-                await audit.write(conn, _failed_event(trace, failure))
-            else:
-                failure = None
+                failure = error
+                await audit.write(conn, _failed_event(trace, error))
         if failure is not None:
+            trace.audited = True
             raise failure
         if ctx.jobs:
             self.job_queued.set()
@@ -308,21 +310,13 @@ async def _remember(conn: Connection, trace: _Trace, claim: idempotency.Claim, o
     )
 
 
-def _audited(error: BaseException) -> BaseException:
-    """Marks an error whose audit row has been written, so that run does not write a second one."""
-    refusal = error if isinstance(error, LineageMissing) else as_refusal(error)
-    refusal.audited = True  # type: ignore[attr-defined,union-attr]
-    return refusal
+def _failed_event(trace: _Trace, error: Exception) -> AuditEvent:
+    refusal = as_refusal(error)
+    return trace.event(500, code="internal_error") if refusal is None else trace.event(refusal.status, code=refusal.code)
 
 
-def _failed_event(trace: _Trace, failure: BaseException) -> AuditEvent:
-    if isinstance(failure, OperationError):
-        return trace.event(failure.status, code=failure.code)
-    return trace.event(500, code="internal_error")
-
-
-def as_refusal(error: BaseException) -> OperationError:
-    """Returns what a caller is told about an error of the database; operation errors stay as they are."""
+def as_refusal(error: Exception) -> OperationError | None:
+    """Returns what a caller is told about an error; operation errors stay as they are, None for a defect of ours."""
     if isinstance(error, OperationError):
         return error
     if isinstance(error, sql_errors.InvalidTextRepresentation):
@@ -338,4 +332,4 @@ def as_refusal(error: BaseException) -> OperationError:
             code="database_unavailable",
             retry_after_s=2,
         )
-    raise error
+    return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from psycopg import AsyncConnection
 
@@ -37,7 +38,7 @@ def check_rate(admission: Admission, rate_class: RateClass, caps: RateCaps, at: 
         raise _over(admission.key_cap, "calls of this API key", at)
 
 
-async def count_guest(conn: AsyncConnection, ip: str, caps: RateCaps, at: datetime) -> None:
+async def count_guest(conn: AsyncConnection[dict[str, Any]], ip: str, caps: RateCaps, at: datetime) -> None:
     """Counts a call without credential against its address; raises RateLimited over the cap."""
     cursor = await conn.execute(
         "INSERT INTO rate_window AS w VALUES ('ip:' || %s, date_trunc('minute', %s::timestamptz), 1)"
@@ -70,6 +71,6 @@ def authorise(operation: Operation, principal: Principal) -> None:
         )
 
 
-async def forget_old_windows(conn: AsyncConnection, before: datetime) -> None:
+async def forget_old_windows(conn: AsyncConnection[dict[str, Any]], before: datetime) -> None:
     """Removes the windows that can no longer limit anybody."""
     await conn.execute("DELETE FROM rate_window WHERE window_start < %s", (before,))

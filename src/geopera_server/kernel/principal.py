@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from psycopg import AsyncConnection
 
@@ -76,4 +76,6 @@ class Admission:
 class Authenticator(Protocol):
     """Turns a credential into a principal and counts the call, in one round trip; None when the credential is not good."""
 
-    async def __call__(self, conn: AsyncConnection, credential: Credential, rate_class: RateClass) -> Admission | None: ...
+    async def __call__(
+        self, conn: AsyncConnection[dict[str, Any]], credential: Credential, rate_class: RateClass
+    ) -> Admission | None: ...

@@ -42,7 +42,7 @@ class HostPage:
     matched: int | None = None
 
 
-class HostFailed(Exception):  # noqa: N818  (it reads as what happened)
+class HostFailed(Exception):
     """A host that answered wrongly; `timed_out` tells one that did not answer in time."""
 
     def __init__(self, reason: str, *, timed_out: bool = False) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Protocol
 
 
-class ObjectMissing(Exception):  # noqa: N818
+class ObjectMissing(Exception):
     """There is no object at that path."""
 
 
-class StoreFull(Exception):  # noqa: N818
+class StoreFull(Exception):
     """The store has no room for the object; nothing of it is left behind."""
 
 
