@@ -44,7 +44,7 @@ class Account:
             os.chown(path, self.uid, self.gid, follow_symlinks=False)
         except OSError as error:
             raise EmbeddedPostgresError(
-                f"PostgreSQL refuses to run as root, and this root may not give {path} to user id {self.uid} ({error}). "
+                f"PostgreSQL refuses to run as root, and {path} could not be given to user id {self.uid} ({error}). "
                 "Start as an ordinary user, or allow the process to change owners and users (CAP_CHOWN, CAP_SETUID).",
             ) from error
 
@@ -59,7 +59,7 @@ class Account:
         """Raise EmbeddedPostgresError if the account has no entry in the user database, which initdb insists on."""
         if not _is_named(self.uid):
             raise EmbeddedPostgresError(
-                f"User id {self.uid} has no entry in /etc/passwd, without which PostgreSQL cannot make a database folder. "
+                f"User id {self.uid} has no entry in /etc/passwd, without which PostgreSQL makes no database folder. "
                 "Run as a named user, add an entry, or set GEOPERA_DATABASE_URL to a PostgreSQL of your own.",
             )
 

@@ -106,11 +106,11 @@ def start_embedded(
     data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
     with _claimed(data_dir) as claim:
         cluster = _cluster(data_dir, bin_dir, settings or {})
-        child = open_cluster(cluster, timeout_s=start_timeout_s)
         try:
-            _ensure_database(cluster)
+            child = _serve(cluster, start_timeout_s)
         except BaseException:
-            child.end()
+            with contextlib.suppress(OSError):  # not empty: a server we did not start uses it
+                cluster.socket_dir.rmdir()
             raise
         running = _Running(child=child, claim=claim)
     return EmbeddedPostgres(cluster=cluster, start_timeout_s=start_timeout_s, _running=running)
@@ -140,6 +140,16 @@ def _cluster(data_dir: Path, bin_dir: Path | None, settings: Mapping[str, str]) 
     binaries = runnable_by(account, find_binaries(bin_dir, major=major_of(pgdata)), data_dir)
     socket_dir = make_socket_dir(data_dir, account)
     return Cluster(data_dir=data_dir, account=account, binaries=binaries, socket_dir=socket_dir, settings=dict(settings))
+
+
+def _serve(cluster: Cluster, timeout_s: float) -> Child:
+    child = open_cluster(cluster, timeout_s=timeout_s)
+    try:
+        _ensure_database(cluster)
+    except BaseException:
+        child.end()
+        raise
+    return child
 
 
 def _dsn(cluster: Cluster, dbname: str) -> str:

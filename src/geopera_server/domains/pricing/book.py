@@ -1,0 +1,12 @@
+"""What other domains may ask of the price book."""
+
+from __future__ import annotations
+
+from geopera_server.db.pool import Connection
+from geopera_server.domains.pricing import store
+from geopera_server.domains.pricing.rules import PriceBook
+
+
+async def price_book(conn: Connection, organization_id: str) -> PriceBook:
+    """Returns the prices that bind an organization now."""
+    return PriceBook(rules=await store.rules_binding(conn, organization_id), license_factors=await store.license_factors(conn))
