@@ -172,7 +172,7 @@ def _time(text: str, loc: Loc) -> datetime | None:
     if text in {"", ".."}:
         return None
     try:
-        found = datetime.fromisoformat(text.upper().replace("Z", "+00:00"))
+        found = datetime.fromisoformat(text.upper())
     except ValueError as error:
         raise InvalidInput(f"{text!r} is no RFC 3339 time such as 2024-01-31T00:00:00Z.", loc=loc) from error
     if found.tzinfo is None:

@@ -26,6 +26,14 @@ class Links(Protocol):
         """Returns an address that serves the stored object to whoever holds it, until it expires."""
         ...
 
+    def seal(self, text: str) -> str:
+        """Returns a token that holds the text readably and cannot be forged."""
+        ...
+
+    def unseal(self, token: str) -> str | None:
+        """Returns the text of a token of ours; None for anything else."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:

@@ -105,9 +105,9 @@ def credits_for(area_sqkm: Decimal, price_per_sqkm_aud: Decimal, license_factor:
     return int(exact.quantize(Decimal(1), ROUND_HALF_UP))
 
 
-def aud(credits: int) -> float:
+def aud(amount_credits: int) -> float:
     """Returns the dollar form of credits, for display."""
-    return credits / CREDITS_PER_AUD
+    return amount_credits / CREDITS_PER_AUD
 
 
 def first_overlap(rules: Iterable[PriceRule], candidate: PriceRule) -> PriceRule | None:
