@@ -144,6 +144,15 @@ class Kernel:
                 raise
             raise refusal from error
 
+    async def identify(self, credential: Credential) -> Principal:
+        """Returns whose credential it is, counting the call; raises Unauthenticated or RateLimited."""
+        async with self.pool.connection() as conn:
+            admission = await self._authenticate(conn, credential, "default")
+        if admission is None:
+            raise Unauthenticated("The credential is unknown, revoked or expired. Get a new token and try again.")
+        policy.check_rate(admission, "default", self.caps, now())
+        return admission.principal
+
     async def _run(self, call: Call, trace: _Trace) -> Reply:
         operation = call.operation
         trace.principal = call.principal or await self._admit(call, trace.at)

@@ -37,14 +37,6 @@ class Reply:
         return str(orjson.loads(self.body)[name])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Redirection:
-    """A result that lives elsewhere: clients that follow redirects get one, the others read the address in the body."""
-
-    url: str
-    body: dict[str, Any]
-
-
 def render(operation: Operation, result: Any, *, check: bool, warnings: list[dict[str, str]] | None = None) -> Reply:
     """Returns the reply for a handler's result.
 

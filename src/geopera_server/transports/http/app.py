@@ -1,0 +1,111 @@
+"""The ASGI application: which address leads where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from geopera_server.kernel.errors import Denied, NotFound, OperationError, Unauthenticated
+from geopera_server.kernel.pipeline import Kernel
+from geopera_server.kernel.registry import Registry
+from geopera_server.transports.http.calls import MethodNotAllowed, Operations, credential_of
+from geopera_server.transports.http.edge import Crashes, Ids
+from geopera_server.transports.http.problems import problem_response
+from geopera_server.transports.openapi import openapi_bytes
+
+CALLERS_HEADERS = (
+    "Authorization",
+    "Content-Type",
+    "Accept",
+    "X-API-Key",
+    "Idempotency-Key",
+    "X-Organization-Id",
+    "X-Request-Id",
+)
+OUR_HEADERS = ("X-Invocation-Id", "X-Request-Id", "Idempotency-Replayed", "Retry-After")
+
+
+def make_app(
+    kernel: Kernel,
+    registry: Registry,
+    *,
+    max_body_bytes: int,
+    more_routes: Sequence[BaseRoute] = (),
+    lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]] | None = None,
+) -> Starlette:
+    """Returns the application over a kernel; `more_routes` are sign-in, downloads and whatever is not an operation."""
+    operations = Operations(kernel, registry, max_body_bytes=max_body_bytes)
+    documents = Documents(kernel, registry)
+    methods = ["GET", "POST", "HEAD"]
+    return Starlette(
+        routes=[
+            Route("/v1/op/{operation_id}", operations.canonical, methods=methods),
+            Route("/openapi.json", documents.customer, methods=["GET"]),
+            Route("/openapi.admin.json", documents.operator, methods=["GET"]),
+            Route("/healthz", documents.health, methods=["GET"]),
+            *more_routes,
+            Route("/v1/{path:path}", operations.alias, methods=methods),
+        ],
+        middleware=[
+            Middleware(Ids),
+            Middleware(
+                CORSMiddleware,
+                allow_origins=["*"],
+                allow_methods=["GET", "POST", "PATCH", "PUT", "DELETE"],
+                allow_headers=list(CALLERS_HEADERS),
+                expose_headers=list(OUR_HEADERS),
+                max_age=86_400,
+            ),
+            Middleware(Crashes),
+        ],
+        exception_handlers={HTTPException: _http_exception},
+        lifespan=lifespan,
+    )
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        refusal: OperationError = MethodNotAllowed(f"{request.url.path} does not take {request.method}.")
+    else:
+        refusal = NotFound(detail=f"There is nothing at {request.url.path}. /openapi.json lists what there is.")
+    return problem_response(refusal, request.state.invocation_id, headers=dict(error.headers or {}))
+
+
+class Documents:
+    """The descriptions of the interface, and whether it is up."""
+
+    def __init__(self, kernel: Kernel, registry: Registry) -> None:
+        self._kernel = kernel
+        self._customer = openapi_bytes(registry, operator=False)
+        self._operator = openapi_bytes(registry, operator=True)
+
+    async def customer(self, _request: Request) -> Response:
+        """Serves /openapi.json to anybody."""
+        return Response(self._customer, media_type="application/json", headers={"Cache-Control": "public, max-age=300"})
+
+    async def operator(self, request: Request) -> Response:
+        """Serves /openapi.admin.json to operators."""
+        try:
+            credential = credential_of(request)
+            if credential is None:
+                raise Unauthenticated("No credential was sent. Send 'Authorization: Bearer <token or API key>'.")
+            if not (await self._kernel.identify(credential)).holds("admin:read"):
+                raise Denied("missing scope 'admin:read' for '/openapi.admin.json'", code="missing_scope")
+        except OperationError as error:
+            return problem_response(error, request.state.invocation_id)
+        return Response(self._operator, media_type="application/json")
+
+    async def health(self, _request: Request) -> Response:
+        """Says whether the database answers."""
+        async with self._kernel.pool.connection() as conn:
+            await conn.execute("SELECT 1")
+        return Response(b'{"status":"ok"}', media_type="application/json")
