@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 from psycopg import AsyncConnection
@@ -42,3 +43,4 @@ class Ports:
     connect: Connect
     host_for: HostFor
     store: ObjectStore
+    source_roots: tuple[Path, ...] = ()

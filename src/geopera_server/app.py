@@ -1,0 +1,176 @@
+"""The composition root: settings become adapters, adapters a kernel, the kernel a running house. Nothing else wires."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+from psycopg_pool import PoolTimeout
+from starlette.applications import Starlette
+
+from geopera_server.adapters.hosts import make_host_for
+from geopera_server.adapters.storage.objects import Objects, local_objects, objects_at
+from geopera_server.db.embedded import start_embedded
+from geopera_server.db.migrate import migrate
+from geopera_server.db.pool import Pool, make_pool
+from geopera_server.domains.catalog.store import forget_old_replies
+from geopera_server.domains.identity.authenticate import make_authenticator
+from geopera_server.domains.identity.oauth.tokens import make_tokens
+from geopera_server.kernel import chain, idempotency, jobs, policy
+from geopera_server.kernel.clock import now
+from geopera_server.kernel.pipeline import Kernel
+from geopera_server.kernel.policy import RateCaps
+from geopera_server.kernel.registry import Registry, load
+from geopera_server.ports import Ports
+from geopera_server.settings import Settings
+from geopera_server.transports.http.app import make_app
+from geopera_server.transports.http.files import Files
+from geopera_server.transports.http.links import SignedLinks
+from geopera_server.transports.http.oauth import oauth_routes
+
+logger = logging.getLogger(__name__)
+
+DOMAINS = "geopera_server.domains"
+SEAL_EVERY_S = 0.5
+SWEEP_EVERY_S = 60.0
+
+
+@dataclass(slots=True)
+class House:
+    """A running deployment."""
+
+    settings: Settings
+    dsn: str
+    pool: Pool
+    kernel: Kernel
+    registry: Registry
+    store: Objects
+    links: SignedLinks
+    asgi: Starlette
+
+
+@contextlib.contextmanager
+def database(settings: Settings) -> Iterator[str]:
+    """Yields the address of a migrated database: the one that is set, or an embedded one kept in the data folder."""
+    if settings.database_url is not None:
+        _wait_for(settings.database_url)
+        migrate(settings.database_url)
+        yield settings.database_url
+        return
+    with start_embedded(settings.data_dir / "postgres") as embedded:
+        dsn = embedded.dsn()
+        migrate(dsn)
+        yield dsn
+
+
+@contextlib.asynccontextmanager
+async def opened(settings: Settings, dsn: str, *, base_url: str) -> AsyncIterator[House]:
+    """Yields a house over a migrated database: kernel and application, with nothing running in the background yet."""
+    pool = make_pool(dsn, max_size=settings.pool_size)
+    await pool.open(wait=True)
+    try:
+        store = _store(settings)
+        links = SignedLinks(settings.public_url or base_url, settings.key_for("links"))
+        tokens = make_tokens(settings)
+        async with make_host_for(pool.connection, settings) as host_for:
+            kernel = Kernel(
+                pool=pool,
+                ports=Ports(connect=pool.connection, host_for=host_for, store=store, source_roots=source_roots(settings)),
+                links=links,
+                authenticate=make_authenticator(tokens, settings.key_for("api-keys")),
+                caps=RateCaps(
+                    default=settings.rate_default,
+                    placement=settings.rate_placement,
+                    spend=settings.rate_spend,
+                    public=settings.rate_public,
+                ),
+                check_replies=settings.check_replies,
+            )
+            registry = load(DOMAINS)
+            routes = [*oauth_routes(kernel, settings, tokens), *Files(store, links).routes()]
+            asgi = make_app(kernel, registry, max_body_bytes=settings.max_body_bytes, more_routes=routes)
+            yield House(settings, dsn, pool, kernel, registry, store, links, asgi)
+    finally:
+        await pool.close()
+
+
+@contextlib.asynccontextmanager
+async def background(house: House) -> AsyncIterator[None]:
+    """Does what goes on beside the calls: audit rows always; jobs, sealing and sweeping where the settings say so."""
+    kernel, settings = house.kernel, house.settings
+    kernel.reads_audit.start()
+    tasks = [asyncio.create_task(jobs.ring_for(kernel), name="ring")]
+    worker = None
+    if settings.background:
+        handlers = jobs.load_handlers(DOMAINS)
+        worker = jobs.Worker(kernel, handlers, dsn=house.dsn, slots=settings.worker_slots, lease_s=settings.lease_s)
+        key = chain.SealingKey(settings.key_for("lineage"))
+        tasks += [
+            asyncio.create_task(_every(SEAL_EVERY_S, "sealing", lambda: _seal(house, key)), name="sealer"),
+            asyncio.create_task(_every(SWEEP_EVERY_S, "sweeping", lambda: _sweep(house)), name="sweeper"),
+        ]
+    working = asyncio.create_task(worker.run(), name="worker") if worker else None
+    try:
+        yield
+    finally:
+        if worker is not None and working is not None:
+            worker.stop()
+            await working
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await kernel.reads_audit.stop()
+
+
+async def _every(seconds: float, what: str, step: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await step()
+        except (psycopg.Error, PoolTimeout, OSError) as error:
+            logger.warning("%s waits: the database does not answer (%s)", what, error)
+        await asyncio.sleep(seconds)
+
+
+async def _seal(house: House, key: chain.SealingKey) -> None:
+    async with house.pool.connection() as conn:
+        while await chain.seal(conn, key):
+            pass
+
+
+async def _sweep(house: House) -> None:
+    at = now()
+    async with house.pool.connection() as conn:
+        await policy.forget_old_windows(conn, at - timedelta(minutes=5))
+        await idempotency.forget_expired(conn, at)
+        await forget_old_replies(conn, at - timedelta(days=7))
+
+
+def _store(settings: Settings) -> Objects:
+    if settings.storage_url is not None:
+        return objects_at(settings.storage_url)
+    return local_objects((settings.data_dir / "objects").resolve())
+
+
+def source_roots(settings: Settings) -> tuple[Path, ...]:
+    """Returns the folders that scenes may name files in; the data folder's own `sources` is always one."""
+    return tuple(root.resolve() for root in (settings.data_dir / "sources", *settings.source_roots))
+
+
+def _wait_for(dsn: str, *, within_s: float = 30.0) -> None:
+    """Waits for a database that is starting beside us, as containers do; raises its error when it does not come."""
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            with psycopg.connect(dsn, connect_timeout=5):
+                return
+        except psycopg.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.25)
