@@ -29,7 +29,7 @@ from geopera_server.kernel.pipeline import Kernel
 from geopera_server.kernel.policy import RateCaps
 from geopera_server.kernel.registry import Registry, load
 from geopera_server.ports import Ports
-from geopera_server.settings import Settings
+from geopera_server.settings import Settings, SettingsSecrets
 from geopera_server.transports.http.app import make_app
 from geopera_server.transports.http.files import Files
 from geopera_server.transports.http.links import SignedLinks
@@ -84,7 +84,8 @@ async def opened(settings: Settings, dsn: str, *, base_url: str) -> AsyncIterato
                 pool=pool,
                 ports=Ports(connect=pool.connection, host_for=host_for, store=store, source_roots=source_roots(settings)),
                 links=links,
-                authenticate=make_authenticator(tokens, settings.key_for("api-keys")),
+                secrets=SettingsSecrets(settings),
+                authenticate=make_authenticator(tokens, settings.key_for("api_keys")),
                 caps=RateCaps(
                     default=settings.rate_default,
                     placement=settings.rate_placement,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import hmac
 import os
@@ -69,6 +70,17 @@ class Settings(BaseSettings):
         """Returns 32 bytes for one purpose, derived from the master secret (HKDF-Expand of RFC 5869, one block)."""
         extracted = hmac.digest(b"geopera-server", self.master_secret(), hashlib.sha256)
         return hmac.digest(extracted, purpose.encode() + b"\x01", hashlib.sha256)
+
+
+class SettingsSecrets:
+    """Keyed digests under the keys that the settings derive."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._key_for = functools.cache(settings.key_for)
+
+    def digest(self, purpose: str, text: str) -> bytes:
+        """Returns the HMAC-SHA256 of a text under the key for one purpose."""
+        return hmac.digest(self._key_for(purpose), text.encode(), hashlib.sha256)
 
 
 def _kept_secret(path: Path) -> bytes:

@@ -18,7 +18,7 @@ from geopera_server.kernel.lineage import Lineage
 
 if TYPE_CHECKING:
     from geopera_server.kernel.principal import Principal
-    from geopera_server.ports import Links, Ports
+    from geopera_server.ports import Links, Ports, Secrets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +52,7 @@ class Context:
     invocation_id: str
     now: datetime
     links: Links
+    secrets: Secrets
     idempotency_key: str | None = None
     given: Mapping[str, Any] = field(default_factory=dict)
     lineage: Lineage = field(default_factory=Lineage)
@@ -91,6 +92,7 @@ class Outside:
     invocation_id: str
     now: datetime
     links: Links
+    secrets: Secrets
     ports: Ports
     given: Mapping[str, Any] = field(default_factory=dict)
 

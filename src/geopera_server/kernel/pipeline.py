@@ -43,7 +43,7 @@ from geopera_server.kernel.policy import RateCaps
 from geopera_server.kernel.principal import GUEST, Authenticator, Credential, Principal
 from geopera_server.kernel.reply import Reply, render
 from geopera_server.kernel.validation import ignored_fields, parse_input
-from geopera_server.ports import Links, Ports
+from geopera_server.ports import Links, Ports, Secrets
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +114,7 @@ class Kernel:
         pool: Pool,
         ports: Ports,
         links: Links,
+        secrets: Secrets,
         authenticate: Authenticator,
         caps: RateCaps,
         check_replies: bool = False,
@@ -121,6 +122,7 @@ class Kernel:
         self.pool = pool
         self.ports = ports
         self.links = links
+        self.secrets = secrets
         self.caps = caps
         self.check_replies = check_replies
         self.reads_audit = AuditWriter(pool.connection)
@@ -281,6 +283,7 @@ class Kernel:
             invocation_id=trace.call.invocation_id,
             now=trace.at,
             links=self.links,
+            secrets=self.secrets,
             idempotency_key=trace.call.idempotency_key,
             given=trace.call.given,
         )
@@ -292,6 +295,7 @@ class Kernel:
             invocation_id=trace.call.invocation_id,
             now=trace.at,
             links=self.links,
+            secrets=self.secrets,
             ports=self.ports,
             given=trace.call.given,
         )

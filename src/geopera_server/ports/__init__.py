@@ -36,6 +36,14 @@ class Links(Protocol):
         ...
 
 
+class Secrets(Protocol):
+    """Keyed digests under this deployment's secret; computes, never asks the network."""
+
+    def digest(self, purpose: str, text: str) -> bytes:
+        """Returns the HMAC-SHA256 of a text under the key for one purpose."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
     """The adapters that the composition root has chosen."""
