@@ -19,9 +19,12 @@ def become(parent_pid: int, death_signal: int, account: str, argv: list[str]) ->
     libc = ctypes.CDLL(None, use_errno=True)
     if account != "-":
         uid, gid = map(int, account.split(":"))
-        os.setgroups([])
-        os.setgid(gid)
-        os.setuid(uid)
+        try:
+            os.setgroups([])
+            os.setgid(gid)
+            os.setuid(uid)
+        except OSError as error:
+            sys.exit(f"root may not become user id {uid} ({error}): start as an ordinary user, or allow CAP_SETUID")
     if sys.platform == "linux":
         # After setuid, which clears it.
         if libc.prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0) != 0:

@@ -7,6 +7,7 @@ transaction, and ends when this process ends, even by SIGKILL (on Linux).
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Self
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from geopera_server.db.account import Account, EmbeddedPostgresError, account_for
+from geopera_server.db.account import EmbeddedPostgresError, account_for
 from geopera_server.db.binaries import find_binaries, runnable_by
 from geopera_server.db.child import Child
 from geopera_server.db.cluster import USER, Cluster, major_of, make_socket_dir, pgdata_of, remove_sockets
@@ -103,7 +104,8 @@ def start_embedded(
     Raises EmbeddedPostgresError, whose text says what to do, if the folder is in use or the server does not start.
     """
     data_dir = data_dir.resolve()
-    data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+    # As root, the server's account has to pass through.
+    data_dir.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
     with _claimed(data_dir) as claim:
         cluster = _cluster(data_dir, bin_dir, settings or {})
         try:
@@ -136,7 +138,7 @@ def _claimed(data_dir: Path) -> Iterator[FolderLock]:
 
 def _cluster(data_dir: Path, bin_dir: Path | None, settings: Mapping[str, str]) -> Cluster:
     pgdata = pgdata_of(data_dir)
-    account: Account = account_for(data_dir, pgdata)
+    account = account_for(data_dir, pgdata)
     binaries = runnable_by(account, find_binaries(bin_dir, major=major_of(pgdata)), data_dir)
     socket_dir = make_socket_dir(data_dir, account)
     return Cluster(data_dir=data_dir, account=account, binaries=binaries, socket_dir=socket_dir, settings=dict(settings))
