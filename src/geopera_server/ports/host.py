@@ -35,7 +35,10 @@ class HostQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostPage:
-    """STAC item objects, newest first, and the cursor of the next page if there is one."""
+    """STAC item objects, newest first, and the cursor of the next page if there is one.
+
+    A page may hold more or fewer items than the query's limit; only a cursor of None says that there are no more.
+    """
 
     features: Sequence[Mapping[str, Any]] = field(default_factory=list)
     cursor: str | None = None
@@ -43,12 +46,17 @@ class HostPage:
 
 
 class HostFailed(Exception):
-    """A host that answered wrongly; `timed_out` tells one that did not answer in time."""
+    """A host that gave no usable answer.
 
-    def __init__(self, reason: str, *, timed_out: bool = False) -> None:
+    `timed_out` tells one that did not answer in time, `refused` one that is up and declined this very query: asking it
+    something else may work at once.
+    """
+
+    def __init__(self, reason: str, *, timed_out: bool = False, refused: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.timed_out = timed_out
+        self.refused = refused
 
 
 class Host(Protocol):

@@ -24,11 +24,9 @@ CREATE TABLE scene (
     id            text        NOT NULL,
     collection    text        NOT NULL,
     vendor        text        NOT NULL,
-    resolution    text        NOT NULL,
+    resolution    text        NOT NULL,   -- the price book's label, such as 0.5m; empty when unknown
     captured_at   timestamptz NOT NULL,
     period        tstzrange   NOT NULL,
-    cloud_cover   double precision,
-    gsd           double precision,
     footprint     jsonb       NOT NULL,
     extent        box         NOT NULL,
     extent_across box,
@@ -36,21 +34,33 @@ CREATE TABLE scene (
     assets        jsonb       NOT NULL,
     updated_at    timestamptz NOT NULL,
     deleted_at    timestamptz,
-    PRIMARY KEY (host, id)
+    PRIMARY KEY (host, id),
+    CHECK (period @> captured_at)
 );
-CREATE INDEX scene_place_and_time ON scene USING gist (extent, period);
-CREATE INDEX scene_place_across ON scene USING gist (extent_across) WHERE extent_across IS NOT NULL;
+CREATE INDEX scene_place_and_time ON scene USING gist (extent, period) WHERE deleted_at IS NULL;
+CREATE INDEX scene_place_across ON scene USING gist (extent_across) WHERE extent_across IS NOT NULL AND deleted_at IS NULL;
 CREATE INDEX scene_newest ON scene (host, captured_at DESC, id) WHERE deleted_at IS NULL;
-CREATE INDEX scene_by_id ON scene (id);
+CREATE INDEX scene_by_id ON scene (id) WHERE deleted_at IS NULL;
 
--- Replies of outside hosts: fresh for ten minutes, and the last good answer when the host is down.
+-- What kinds of scenes a host has had, so that nobody needs to look through all of them.
+CREATE TABLE scene_kind (
+    host       text     NOT NULL REFERENCES catalog_source (id),
+    collection text     NOT NULL,
+    vendor     text     NOT NULL,
+    resolution text     NOT NULL,
+    longest    interval NOT NULL,   -- no scene of this kind lasts longer; bounds searches by captured_at
+    PRIMARY KEY (host, collection, vendor, resolution)
+);
+
+-- Replies of outside hosts, compressed: fresh for ten minutes, and the last good answer when the host is down.
 CREATE TABLE host_reply (
     host       text        NOT NULL REFERENCES catalog_source (id),
     query_hash text        NOT NULL,
-    reply      jsonb       NOT NULL,
+    reply      bytea       NOT NULL,
     fetched_at timestamptz NOT NULL,
     PRIMARY KEY (host, query_hash)
 );
+ALTER TABLE host_reply ALTER COLUMN reply SET STORAGE EXTERNAL;
 CREATE INDEX host_reply_age ON host_reply (fetched_at);
 
 CREATE TABLE price_rule (
