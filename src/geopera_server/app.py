@@ -23,13 +23,13 @@ from geopera_server.db.pool import Pool, make_pool
 from geopera_server.domains.catalog.store import forget_old_replies
 from geopera_server.domains.identity.authenticate import make_authenticator
 from geopera_server.domains.identity.oauth.tokens import make_tokens
-from geopera_server.kernel import chain, idempotency, jobs, policy
+from geopera_server.kernel import chain, crashing, idempotency, jobs, policy
 from geopera_server.kernel.clock import now
 from geopera_server.kernel.pipeline import Kernel
 from geopera_server.kernel.policy import RateCaps
 from geopera_server.kernel.registry import Registry, load
 from geopera_server.ports import Ports
-from geopera_server.settings import Settings, SettingsSecrets
+from geopera_server.settings import Settings, SettingsRefused, SettingsSecrets
 from geopera_server.transports.http.app import make_app
 from geopera_server.transports.http.files import Files
 from geopera_server.transports.http.links import SignedLinks
@@ -73,6 +73,9 @@ def database(settings: Settings) -> Iterator[str]:
 @contextlib.asynccontextmanager
 async def opened(settings: Settings, dsn: str, *, base_url: str) -> AsyncIterator[House]:
     """Yields a house over a migrated database: kernel and application, with nothing running in the background yet."""
+    if settings.crash_at is not None and settings.env == "production":
+        raise SettingsRefused("GEOPERA_CRASH_AT is a test part and not for production. Unset it.")
+    crashing.arm(settings.crash_at)
     pool = make_pool(dsn, max_size=settings.pool_size)
     await pool.open(wait=True)
     try:
@@ -82,7 +85,13 @@ async def opened(settings: Settings, dsn: str, *, base_url: str) -> AsyncIterato
         async with make_host_for(pool.connection, settings) as host_for:
             kernel = Kernel(
                 pool=pool,
-                ports=Ports(connect=pool.connection, host_for=host_for, store=store, source_roots=source_roots(settings)),
+                ports=Ports(
+                    connect=pool.connection,
+                    host_for=host_for,
+                    store=store,
+                    source_roots=source_roots(settings),
+                    scratch=_scratch(settings),
+                ),
                 links=links,
                 secrets=SettingsSecrets(settings),
                 authenticate=make_authenticator(tokens, settings.key_for("api_keys")),
@@ -111,7 +120,14 @@ async def background(house: House) -> AsyncIterator[None]:
     worker = None
     if settings.background:
         handlers = jobs.load_handlers(DOMAINS)
-        worker = jobs.Worker(kernel, handlers, dsn=house.dsn, slots=settings.worker_slots, lease_s=settings.lease_s)
+        worker = jobs.Worker(
+            kernel,
+            handlers,
+            dsn=house.dsn,
+            slots=settings.worker_slots,
+            lease_s=settings.lease_s,
+            attempts=settings.job_attempts,
+        )
         key = chain.SealingKey(settings.key_for("lineage"))
         tasks += [
             asyncio.create_task(_every(SEAL_EVERY_S, "sealing", lambda: _seal(house, key)), name="sealer"),
@@ -157,6 +173,12 @@ def _store(settings: Settings) -> Objects:
     if settings.storage_url is not None:
         return objects_at(settings.storage_url)
     return local_objects((settings.data_dir / "objects").resolve())
+
+
+def _scratch(settings: Settings) -> Path:
+    folder = (settings.data_dir / "scratch").resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def source_roots(settings: Settings) -> tuple[Path, ...]:

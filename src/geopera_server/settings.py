@@ -49,7 +49,11 @@ class Settings(BaseSettings):
     rate_spend: int = Field(30, ge=1, description="other spending calls per minute and organization")
     rate_public: int = Field(60, ge=1, description="calls without credential per minute and address")
     host_timeout_s: float = Field(20.0, gt=0, description="longest wait for an imagery host")
+    host_auth: dict[str, SecretStr] = Field(
+        default_factory=dict, description="Authorization header of imagery hosts, by the auth_ref that sources name, as JSON"
+    )
     download_ttl_s: int = Field(900, ge=1, description="life of a signed download address")
+    crash_at: str | None = Field(None, description="test part: the process kills itself at the crash point of this name")
     check_replies: bool = Field(False, description="holds raw replies against their declared shape before sending them")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe log line shown")
 

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 CHANNEL = "geopera_job"
 POLL_S = 2.0
 _SESSION_LOCK = 0x6A6F62
-_BACKOFF_S = (1, 5, 30, 120, 600)
+_BACKOFF_S = (1, 3, 10, 30, 120)
 
 _CLAIM = (
     "WITH next AS (SELECT id FROM job j WHERE (state = 'queued' AND run_after <= now())"
@@ -147,12 +147,15 @@ async def cancel_for(conn: Connection, kind: str, entity_id: str) -> None:
 class Worker:
     """Takes jobs and does them, a few at a time, until stopped."""
 
-    def __init__(self, kernel: Kernel, handlers: dict[str, JobHandler], *, dsn: str, slots: int, lease_s: int) -> None:
+    def __init__(
+        self, kernel: Kernel, handlers: dict[str, JobHandler], *, dsn: str, slots: int, lease_s: int, attempts: int
+    ) -> None:
         self._kernel = kernel
         self._handlers = handlers
         self._dsn = dsn
         self._slots = slots
         self._lease_s = lease_s
+        self._attempts = attempts
         self._number = random.getrandbits(31)
         self._session: AsyncConnection[Row] | None = None
         self._running: set[asyncio.Task[None]] = set()
@@ -230,7 +233,7 @@ class Worker:
     async def _do(self, row: Row) -> None:
         run = JobRun(
             id=row["id"], kind=row["kind"], organization_id=row["organization_id"], entity_id=row["entity_id"],
-            payload=row["payload"], attempt=row["attempt"], max_attempts=row["max_attempts"], kernel=self._kernel,
+            payload=row["payload"], attempt=row["attempt"], max_attempts=self._attempts, kernel=self._kernel,
         )  # fmt: skip
         heartbeat = asyncio.create_task(self._keep_lease(run), name=f"lease-{run.id}")
         try:

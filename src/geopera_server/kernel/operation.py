@@ -113,3 +113,10 @@ def operation(
         return handler
 
     return declare
+
+
+def operation_of(handler: Handler) -> Operation:
+    """Returns the operation that a handler was declared as."""
+    declared = getattr(handler, OPERATION_ATTRIBUTE)
+    assert isinstance(declared, Operation)
+    return declared

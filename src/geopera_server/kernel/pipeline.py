@@ -27,6 +27,7 @@ from geopera_server.kernel import audit, idempotency, policy
 from geopera_server.kernel.audit import AuditEvent, AuditWriter
 from geopera_server.kernel.clock import now
 from geopera_server.kernel.context import Context, Outside
+from geopera_server.kernel.crashing import crash_point
 from geopera_server.kernel.encoding import canonical
 from geopera_server.kernel.errors import (
     Conflict,
@@ -260,6 +261,7 @@ class Kernel:
         if failure is not None:
             trace.audited = True
             raise failure
+        crash_point("call-committed")
         if ctx.jobs:
             self.job_queued.set()
         return reply

@@ -51,4 +51,5 @@ class Ports:
     connect: Connect
     host_for: HostFor
     store: ObjectStore
-    source_roots: tuple[Path, ...] = ()
+    source_roots: tuple[Path, ...]
+    scratch: Path

@@ -148,7 +148,6 @@ CREATE TABLE job (
     payload         jsonb       NOT NULL DEFAULT '{}',
     state           text        NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'running', 'done', 'failed')),
     attempt         integer     NOT NULL DEFAULT 0,   -- the fencing token: grows with each claim
-    max_attempts    integer     NOT NULL DEFAULT 5,
     run_after       timestamptz NOT NULL,
     leased_until    timestamptz,
     worker          text,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -200,8 +200,3 @@ def _priced_capture(placed: PricedLine) -> PricedCapture:
         geometry=to_geojson(placed.covered),
         areaSqkm=float(area_sqkm(placed.covered)),
     )
-
-
-def without_captures(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Returns the groups as events carry them, without the captures' geometries."""
-    return [{key: value for key, value in group.items() if key != "captures"} for group in groups]

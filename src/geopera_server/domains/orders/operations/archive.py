@@ -1,0 +1,394 @@
+"""Estimating and placing archive orders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import shapely
+from psycopg.types.json import Jsonb
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
+from pydantic.alias_generators import to_camel
+from shapely.geometry.base import BaseGeometry
+from typing_extensions import TypedDict
+
+from geopera_server.domains.catalog.captures import CaptureProblem, FoundCapture, WantedCapture
+from geopera_server.domains.catalog.lookup import find_captures
+from geopera_server.domains.identity.access import require_project_write
+from geopera_server.domains.items.access import require_collection_in
+from geopera_server.domains.orders import cart, rules, store
+from geopera_server.domains.orders.cart import CartLine, LineError, PricedLine, Quote
+from geopera_server.domains.orders.presenting import as_event_data, as_order, order_state
+from geopera_server.domains.orders.shapes import PriceGroup
+from geopera_server.domains.pricing.book import price_book
+from geopera_server.kernel.clock import iso
+from geopera_server.kernel.context import Context, Outside
+from geopera_server.kernel.crashing import crash_point
+from geopera_server.kernel.errors import Conflict, InvalidInput, Unavailable, issue
+from geopera_server.kernel.geometry import read_geometry, to_geojson
+from geopera_server.kernel.ids import new_id
+from geopera_server.kernel.operation import operation
+from geopera_server.ledger import postings
+from geopera_server.ledger.reading import balance_of
+
+_EXAMPLE_CAPTURE = {
+    "id": "CARPATHIA_RO_20200712",
+    "host": "carpathia-archive",
+    "geometry": {
+        "type": "Polygon",
+        "coordinates": [[[22.148, 45.203], [22.156, 45.203], [22.156, 45.207], [22.148, 45.207], [22.148, 45.203]]],
+    },
+}
+
+
+class CaptureInput(BaseModel):
+    """A capture to price; the server looks up everything else about it."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+    id: str = Field(min_length=1, max_length=500)
+    host: str | None = Field(None, max_length=200)
+    geometry: dict[str, Any] | None = None
+    collection: str | None = Field(None, max_length=300)
+    license_type: str | None = None
+
+
+class ArchiveEstimateInput(BaseModel):
+    """The cart to price."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    captures: list[CaptureInput] = Field(
+        default_factory=list, min_length=1, max_length=rules.MAX_CAPTURES, validate_default=True
+    )
+    split_by_date: bool | None = Field(False, alias="splitByDate")
+    license_type: str | None = Field(None, alias="licenseType")
+
+
+class ArchiveEstimateOutput(BaseModel):
+    """The price of a cart, in both spellings of its totals."""
+
+    model_config = ConfigDict(extra="allow")
+
+    groups: list[PriceGroup] = Field(default_factory=list)
+    errors: list[dict[str, Any]] = Field(default_factory=list)
+    total_aud: float = 0.0
+    total_credits: int = 0
+
+
+@operation(
+    "orders.archive.estimate",
+    effect="read",
+    scope="orders:read",
+    example={"captures": [_EXAMPLE_CAPTURE]},
+)
+async def archive_estimate(outside: Outside, given: ArchiveEstimateInput) -> ArchiveEstimateOutput:
+    """Prices a cart of captures without storing anything.
+
+    Captures that cannot be priced are listed in `errors`; the others are totalled all the same.
+    """
+    lines = read_cart(given.captures, default_license=given.license_type or "standard")
+    found = await find_all(outside, given.captures)
+    async with outside.connection() as conn:
+        book = await price_book(conn, outside.organization_id)
+        _check_licenses(lines, book.license_types())
+        billing_mode = await store.billing_mode_of(conn, outside.organization_id)
+        available = int((await balance_of(conn, outside.organization_id))["balance"])
+    priced = cart.quote(book, lines, found, split_by_date=bool(given.split_by_date))
+    enterprise = billing_mode == "enterprise"
+    return ArchiveEstimateOutput.model_validate(
+        {
+            "groups": priced.groups,
+            "errors": [error.as_json() for error in priced.errors],
+            "total_aud": priced.total_aud,
+            "total_credits": priced.total_credits,
+            "totalAud": priced.total_aud,
+            "totalCredits": priced.total_credits,
+            "currency": "AUD",
+            "billingMode": "enterprise" if enterprise else "credit",
+            "availableCredits": available,
+            "shortfallCredits": 0 if enterprise else max(0, priced.total_credits - available),
+        }
+    )
+
+
+def read_cart(captures: Sequence[CaptureInput], *, default_license: str) -> list[CartLine]:
+    """Returns the cart's lines with their areas read; raises InvalidInput that names the capture with a bad geometry."""
+    return [
+        CartLine(
+            index=index,
+            capture_id=capture.id,
+            host=capture.host,
+            aoi=None if capture.geometry is None else read_geometry(capture.geometry, loc=("captures", index, "geometry")),
+            license_type=capture.license_type or default_license,
+        )
+        for index, capture in enumerate(captures)
+    ]
+
+
+def _check_licenses(lines: Sequence[CartLine], sold: Sequence[str]) -> None:
+    for line in lines:
+        if line.license_type not in sold:
+            raise InvalidInput(
+                f"There is no licence {line.license_type!r}. Choose one of: {', '.join(sold)}.",
+                loc=("captures", line.index, "licenseType"),
+                code="unknown_field_value",
+            )
+
+
+async def find_all(outside: Outside, captures: Sequence[CaptureInput]) -> list[FoundCapture | CaptureProblem]:
+    """Returns what each capture is; raises Unavailable when no host at all could be asked."""
+    found = await find_captures(outside, [WantedCapture(each.host, each.id, each.collection) for each in captures])
+    problems = [each for each in found if isinstance(each, CaptureProblem) and each.code == "host_failed"]
+    if problems and len(problems) == len(found):
+        raise Unavailable(problems[0].message, code="upstream_timeout", retry_after_s=10)
+    return found
+
+
+class ArchivePlaceInput(BaseModel):
+    """An archive order: captures with a project, or a data product with features and image ids in its parameters."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+    project_id: str = Field(
+        validation_alias=AliasChoices("projectId", "project_id", "workspaceId", "workspace_id"), serialization_alias="projectId"
+    )
+    captures: list[CaptureInput] = Field(default_factory=list, max_length=rules.MAX_CAPTURES)
+    display_name: str | None = Field(None, max_length=300)
+    license_type: str = "standard"
+    split_by_date: bool = False
+    tags: list[str] | None = None
+    params: dict[str, Any] = Field(default_factory=dict)
+    target_collection_id: str | None = None
+    expected_total_credits: int | None = None
+    max_total_credits: int | None = None
+    data_product: str | None = None
+    feature_collection: dict[str, Any] | None = None
+
+    @field_validator("tags")
+    @classmethod
+    def _tags_fit(cls, tags: list[str] | None) -> list[str] | None:
+        return None if tags is None else check_tags(tags)
+
+    def cart(self) -> list[CaptureInput]:
+        """Returns the captures, taken from the parameters' image ids in the marketplace form."""
+        if self.captures:
+            return self.captures
+        ids = self.params.get("ids") or self.params.get("imageIds") or [self.params.get("id")]
+        wanted = [str(each) for each in (ids if isinstance(ids, list) else [ids]) if each]
+        if not wanted:
+            raise InvalidInput("The cart is empty: give at least one capture with its id.", loc=("captures",))
+        host, _, collection = (self.data_product or "").rpartition("/")
+        areas = [read_geometry(feature, loc=("featureCollection", "features", i)) for i, feature in enumerate(self._features())]
+        area = to_geojson(shapely.union_all(areas)) if areas else None
+        return [CaptureInput(id=each, host=host or None, collection=collection or None, geometry=area) for each in wanted]
+
+    def _features(self) -> list[Any]:
+        features = (self.feature_collection or {}).get("features")
+        return features if isinstance(features, list) else []
+
+
+def check_tags(tags: Sequence[str]) -> list[str]:
+    """Returns the tags without repeats; raises ValueError for too many or too long ones."""
+    distinct = list(dict.fromkeys(tags))
+    if len(distinct) > rules.MAX_TAGS or any(not 1 <= len(tag) <= rules.MAX_TAG_LENGTH for tag in distinct):
+        raise ValueError(f"at most {rules.MAX_TAGS} tags of 1 to {rules.MAX_TAG_LENGTH} characters")
+    return distinct
+
+
+class ArchivePlaceOutput(TypedDict):
+    """A placed order."""
+
+    id: str
+    status: str
+    orderType: str
+    billingMode: str
+    currency: str
+    totalAud: float
+    totalCredits: int
+    groups: list[PriceGroup]
+    subStatus: str | None
+    projectId: str
+    displayName: str
+    tags: list[str]
+    licenseType: str
+    createdAt: str
+    warnings: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What the hosts said about the cart before the transaction began."""
+
+    lines: list[CartLine]
+    found: list[FoundCapture | CaptureProblem]
+
+
+async def look_up_cart(outside: Outside, given: ArchivePlaceInput) -> Looked:
+    """Asks the hosts about the captures, once it is clear that the caller may order into the project."""
+    async with outside.connection() as conn:
+        await require_project_write(conn, outside.principal, given.project_id)
+    captures = given.cart()
+    return Looked(read_cart(captures, default_license=given.license_type), await find_all(outside, captures))
+
+
+@operation(
+    "orders.archive.place",
+    effect="external_spend",
+    scope="orders:write",
+    produces=("order",),
+    status=202,
+    free_form=True,
+    prepare=look_up_cart,
+    rate_class="placement",
+    example={"projectId": "0192d3c4-0000-7000-8000-000000000000", "captures": [_EXAMPLE_CAPTURE]},
+)
+async def archive_place(ctx: Context, given: ArchivePlaceInput, looked: Looked) -> ArchivePlaceOutput:
+    """Places an archive order: reserves its credits and queues its delivery.
+
+    All or nothing: a capture that cannot be priced refuses the order. Send an Idempotency-Key, so that a repeat after a lost
+    answer finds the order that was made instead of making a second one.
+    """
+    project_id = await require_project_write(ctx.conn, ctx.principal, given.project_id, new_data=True)
+    if given.target_collection_id is not None:
+        await require_collection_in(ctx.conn, project_id, given.target_collection_id)
+    priced = await _price(ctx, given, looked)
+    row = await _insert(ctx, given, project_id, priced)
+    await _fund(ctx, row)
+    order = as_order(await _reload(ctx, row["id"]))
+    ctx.emit("order.created", ("order", row["id"]), as_event_data(order), project_id=project_id)
+    if all(rules.deliverable_assets(line.found.assets) for lines in priced.lines for line in lines):
+        ctx.enqueue("orders.fulfil", row["id"])
+    crash_point("place-before-commit")
+    return ArchivePlaceOutput(
+        id=order["id"],
+        status=order["status"],
+        orderType=order["orderType"],
+        billingMode=order["billingMode"],
+        currency=order["currency"],
+        totalAud=order["totalAud"],
+        totalCredits=order["totalCredits"],
+        groups=priced.groups,
+        subStatus=order["subStatus"],
+        projectId=order["projectId"],
+        displayName=order["displayName"],
+        tags=order["tags"],
+        licenseType=order["licenseType"],
+        createdAt=iso(ctx.now),
+        warnings=[],
+    )
+
+
+async def _price(ctx: Context, given: ArchivePlaceInput, looked: Looked) -> Quote:
+    book = await price_book(ctx.conn, ctx.organization_id)
+    _check_licenses(looked.lines, book.license_types())
+    priced = cart.quote(book, looked.lines, looked.found, split_by_date=given.split_by_date)
+    if priced.errors:
+        raise InvalidInput.of([_issue_of(error) for error in priced.errors])
+    total = priced.total_credits
+    if given.expected_total_credits is not None and given.expected_total_credits != total:
+        raise _price_changed(f"The price is {total:,} credits, not {given.expected_total_credits:,}.", total)
+    if given.max_total_credits is not None and total > given.max_total_credits:
+        raise _price_changed(f"The price is {total:,} credits, over the maximum of {given.max_total_credits:,}.", total)
+    return priced
+
+
+def _issue_of(error: LineError) -> dict[str, Any]:
+    return issue(error.message, loc=("captures", error.index), kind=error.code)
+
+
+def _price_changed(what: str, total_credits: int) -> Conflict:
+    return Conflict(f"{what} Estimate again and confirm the new price.", code="price_changed", totalCredits=total_credits)
+
+
+async def _insert(ctx: Context, given: ArchivePlaceInput, project_id: str, priced: Quote) -> dict[str, Any]:
+    hosts = [group["host"] for group in priced.groups]
+    licenses = {group["licenseType"] for group in priced.groups}
+    enterprise = await store.billing_mode_of(ctx.conn, ctx.organization_id) == "enterprise"
+    areas = [line.line.aoi for lines in priced.lines for line in lines if line.line.aoi is not None]
+    row: dict[str, Any] = {
+        "id": new_id(),
+        "organization_id": ctx.organization_id,
+        "project_id": project_id,
+        "type": "archive",
+        "status": "processing",
+        "sub_status": "awaiting_data",
+        "display_name": given.display_name or rules.default_name(hosts, ctx.now),
+        "tags": given.tags or [],
+        "billing_mode": "enterprise" if enterprise else "credit",
+        "total_credits": priced.total_credits,
+        "license_type": licenses.pop() if len(licenses) == 1 else given.license_type,
+        "params": Jsonb(given.params),
+        "data_product_id": given.data_product,
+        "aoi": Jsonb(to_geojson(shapely.union_all(areas))) if areas else None,
+        "target_collection_id": given.target_collection_id,
+        "created_by": ctx.principal.user_id,
+        "created_by_type": ctx.principal.kind,
+        "at": ctx.now,
+        "failure_reason": None,
+        "groups": priced.groups,
+    }
+    async with ctx.conn.pipeline():
+        await store.insert_order(ctx.conn, row)
+        for group, lines in zip(priced.groups, priced.lines, strict=True):
+            await _insert_group(ctx, row["id"], group, lines)
+        await store.insert_event(
+            ctx.conn,
+            row,
+            at=ctx.now,
+            kind="order.created",
+            actor=ctx.principal.kind,
+            note=None,
+            data={"totalCredits": priced.total_credits},
+        )
+    ctx.lineage.edge(("order", row["id"]), state=order_state(row), parents=_parents(priced))
+    return row
+
+
+async def _insert_group(ctx: Context, order_id: str, group: PriceGroup, lines: Sequence[PricedLine]) -> None:
+    group_id = new_id()
+    owned = {"order_id": order_id, "organization_id": ctx.organization_id}
+    await store.insert_group(
+        ctx.conn,
+        {**owned, "id": group_id, "position": group["index"], "credits": group["totalCredits"], "priced": Jsonb(group)},
+    )
+    for line in lines:
+        capture = {
+            **owned,
+            "group_id": group_id,
+            "position": line.line.index,
+            "host": line.found.host,
+            "capture_id": line.found.id,
+            "aoi": None if line.line.aoi is None else Jsonb(to_geojson(line.line.aoi)),
+            "found": Jsonb(line.found.as_json()),
+        }
+        await store.insert_capture(ctx.conn, capture)
+
+
+def _parents(priced: Quote) -> list[tuple[str, str]]:
+    lines = [line for lines in priced.lines for line in lines]
+    captures = [rules.capture_node(line.found.host, line.found.id) for line in lines]
+    areas: list[BaseGeometry] = [line.covered if line.line.aoi is None else line.line.aoi for line in lines]
+    return list(dict.fromkeys([*captures, *(("aoi", cart.aoi_id(area)) for area in areas)]))
+
+
+async def _fund(ctx: Context, row: Mapping[str, Any]) -> None:
+    """Reserves the order's credits, or notes them as owed; the last thing to happen, since it locks the wallet."""
+    if row["billing_mode"] == "enterprise":
+        await store.insert_accrual(
+            ctx.conn,
+            order_id=row["id"],
+            organization_id=ctx.organization_id,
+            credits_accrued=row["total_credits"],
+            at=ctx.now,
+        )
+    elif row["total_credits"] > 0:
+        cause = postings.cause_of(ctx, project_id=row["project_id"])
+        await postings.hold_for_order(ctx.conn, cause, order_id=row["id"], credits_held=row["total_credits"])
+
+
+async def _reload(ctx: Context, order_id: str) -> dict[str, Any]:
+    row = await store.order_of(ctx.conn, ctx.organization_id, order_id)
+    assert row is not None
+    return row

@@ -1,0 +1,30 @@
+"""Named points at which a test can have the process killed, to see that nothing is lost or done twice.
+
+The composition root arms at most one point, and never in production. An armed point kills the process as `kill -9` would.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+POINTS = (
+    "job-claimed", "clip-written", "object-stored", "delivery-before-commit", "delivery-committed", "place-before-commit",
+    "call-committed",
+)  # fmt: skip
+
+_armed: str | None = None
+
+
+def arm(point: str | None) -> None:
+    """Arms one point; None disarms. Raises ValueError for a name that is none."""
+    global _armed  # noqa: PLW0603  (one process, one armed point)
+    if point is not None and point not in POINTS:
+        raise ValueError(f"there is no crash point {point!r}; there are {', '.join(POINTS)}")
+    _armed = point
+
+
+def crash_point(name: str) -> None:
+    """Kills the process when this point is armed."""
+    if name == _armed:
+        os.kill(os.getpid(), signal.SIGKILL)
