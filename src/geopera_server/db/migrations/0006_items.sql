@@ -17,6 +17,7 @@ CREATE TABLE collection (
     deleted_at      timestamptz
 );
 CREATE UNIQUE INDEX collection_name ON collection (project_id, lower(name)) WHERE deleted_at IS NULL;
+CREATE UNIQUE INDEX collection_of_order ON collection (source_id) WHERE source_type = 'order' AND deleted_at IS NULL;
 
 CREATE TABLE item (
     id                 uuid        NOT NULL PRIMARY KEY,
@@ -46,6 +47,7 @@ CREATE TABLE item (
     job_id             uuid,
     upload_id          uuid,
     duplicated_from_id uuid,
+    created_by         uuid,
     expires_at         timestamptz,
     archived_at        timestamptz,
     deleted_at         timestamptz,
