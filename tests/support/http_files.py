@@ -16,6 +16,7 @@ import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -196,7 +197,8 @@ class _Handler(BaseHTTPRequestHandler):
         files = cast("_Server", self.server).files
         fault = files._arrived(Request(self.command, name, parts.query, self.headers.get("Range")))
         path = (files.root / name).resolve()
-        body = path.read_bytes() if path.is_relative_to(files.root.resolve()) and path.is_file() else None
+        known = path.is_relative_to(files.root.resolve()) and path.is_file()
+        body = _contents(path, path.stat().st_mtime_ns, path.stat().st_size) if known else None
         if fault is not None:
             fault.answer(self, body or b"")
         elif body is None:
@@ -237,6 +239,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *args: object) -> None:
         """The list of requests is the log."""
+
+
+@lru_cache(maxsize=4)
+def _contents(path: Path, _changed_ns: int, _size: int) -> bytes:
+    return path.read_bytes()
 
 
 def _span(header: str | None, size: int) -> tuple[int, int] | None:
