@@ -56,7 +56,12 @@ async def test_quickstart_as_written(server, aoi):
     assert placed.status_code == 202
     order = placed.json()
     assert {"id", "status", "orderType", "billingMode", "currency", "totalAud", "totalCredits", "groups"} <= order.keys()
-    assert (order["status"], order["orderType"], order["billingMode"], order["currency"]) == ("processing", "archive", "credit", "AUD")
+    assert (order["status"], order["orderType"], order["billingMode"], order["currency"]) == (
+        "processing",
+        "archive",
+        "credit",
+        "AUD",
+    )
     assert order["totalCredits"] == estimate["total_credits"]
     assert order["groups"] == estimate["groups"]
     assert (await server.home.op("billing.credits.balance"))["balance"] == balance - order["totalCredits"]
@@ -66,7 +71,9 @@ async def test_quickstart_as_written(server, aoi):
     other = await http.post("/v1/op/orders.archive.place", json={**body, "displayName": "other"}, headers=spend)
     assert (other.status_code, problem_of(other)["code"]) == (409, "idempotency_mismatch")
 
-    lineage = (await http.post("/v1/op/provenance.get", json={"entity_type": "order", "entity_id": order["id"]}, headers=headers)).json()
+    lineage = (
+        await http.post("/v1/op/provenance.get", json={"entity_type": "order", "entity_id": order["id"]}, headers=headers)
+    ).json()
     assert {node["entity_type"] for node in lineage["nodes"]} == {"capture", "aoi"}
 
     polled = await http.get("/v1/op/orders.get", params={"id": order["id"]}, headers=headers)
@@ -133,7 +140,10 @@ async def test_open_data_costs_nothing(server, aoi):
 
 
 async def test_two_calls_at_once_make_one_order(server, aoi):
-    body = {"projectId": server.place.home.project_id, "captures": [{"id": "TEST_BOLZANO_1", "host": "test-archive", "geometry": aoi}]}
+    body = {
+        "projectId": server.place.home.project_id,
+        "captures": [{"id": "TEST_BOLZANO_1", "host": "test-archive", "geometry": aoi}],
+    }
     replies = await asyncio.gather(
         *(server.home.post("orders.archive.place", body, **{"Idempotency_Key": "twins"}) for _ in range(8))
     )
@@ -154,8 +164,14 @@ async def test_empty_balance_is_refused_and_nothing_is_written(server, aoi):
     drain = {"organization_id": server.place.home.organization_id, "credits": -balance, "reason": "test"}
     await operator.op("billing.admin.grant_credits", drain, **{"Idempotency_Key": "drain"})
     before = await counts(server)
-    body = {"projectId": server.place.home.project_id, "captures": [{"id": "TEST_BOLZANO_1", "host": "test-archive", "geometry": aoi}]}
-    assert await server.home.refused("orders.archive.place", body, **{"Idempotency_Key": "poor"}) == (402, "insufficient_credits")
+    body = {
+        "projectId": server.place.home.project_id,
+        "captures": [{"id": "TEST_BOLZANO_1", "host": "test-archive", "geometry": aoi}],
+    }
+    assert await server.home.refused("orders.archive.place", body, **{"Idempotency_Key": "poor"}) == (
+        402,
+        "insufficient_credits",
+    )
     assert await counts(server) == before
     refill = {**drain, "credits": balance}
     await operator.op("billing.admin.grant_credits", refill, **{"Idempotency_Key": "refill"})

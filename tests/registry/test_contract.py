@@ -13,7 +13,15 @@ from geopera_server.transports.openapi import openapi
 REGISTRY = load(DOMAINS)
 OURS = openapi(REGISTRY, operator=True)
 CONTRACT_IDS = [op.id for op in REGISTRY if not op.internal and not op.extension]
-EXTENSIONS = ("x-side-effect", "x-required-scope", "x-produces", "x-public", "x-raw-response", "x-kernel-version", "x-output-media-type")
+EXTENSIONS = (
+    "x-side-effect",
+    "x-required-scope",
+    "x-produces",
+    "x-public",
+    "x-raw-response",
+    "x-kernel-version",
+    "x-output-media-type",
+)
 
 
 @pytest.fixture(scope="session")

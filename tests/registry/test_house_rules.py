@@ -40,7 +40,9 @@ def test_only_the_clock_reads_the_clock(path):
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_nobody_commits_by_hand(path):
     commits = [
-        node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute) and node.attr in {"commit", "rollback"}
+        node
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in {"commit", "rollback"}
     ]
     assert not commits, "the kernel's transaction blocks begin and end transactions"
 
@@ -55,7 +57,12 @@ def test_sql_is_constant(path):
 
 def executions(tree: ast.AST) -> Iterator[ast.Call]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in {"execute", "executemany"} and node.args:
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in {"execute", "executemany"}
+            and node.args
+        ):
             yield node
 
 

@@ -30,7 +30,9 @@ def footprint_of(path: Path, *, shrink_m: float = 0.0) -> dict[str, Any]:
         return transform_geom(dataset.crs, "EPSG:4326", mapping(outline))
 
 
-def scene(path: Path, scene_id: str, *, collection: str, at: str = "2022-06-12T10:10:00Z", gsd: float = 10.0, **properties: Any) -> dict:
+def scene(
+    path: Path, scene_id: str, *, collection: str, at: str = "2022-06-12T10:10:00Z", gsd: float = 10.0, **properties: Any
+) -> dict:
     """Returns a STAC item over one raster file."""
     return {
         "type": "Feature",
@@ -49,7 +51,9 @@ def scene(path: Path, scene_id: str, *, collection: str, at: str = "2022-06-12T1
     }  # fmt: skip
 
 
-async def open_archive(server, shared_data: Path, *, price_aud: str | None = "2.00", path: Path | None = None) -> dict[str, Any]:
+async def open_archive(
+    server, shared_data: Path, *, price_aud: str | None = "2.00", path: Path | None = None
+) -> dict[str, Any]:
     """Has the operator register a priced archive and an open host with one scene each, and returns a fitting AOI."""
     operator = await server.operator()
     file = path or shared_data / "imagery" / BOLZANO

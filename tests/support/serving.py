@@ -87,9 +87,13 @@ async def _resident(conn, digest, name: str, email: str) -> Resident:
     user = await create_user(conn, email=email, password=PASSWORD, at=now())
     made = await create_organization(conn, name=name, owner_id=user["id"], at=now())
     organization_id = made.organization["id"]
-    key = await create_api_key(conn, organization_id=organization_id, name="tests", digest=digest, at=now(), created_by=user["id"])
+    key = await create_api_key(
+        conn, organization_id=organization_id, name="tests", digest=digest, at=now(), created_by=user["id"]
+    )
     cause = Cause(organization_id=organization_id, invocation_id=new_id(), at=now())
-    await post(conn, cause, Posting(reason="operator_grant", credits=OPENING_CREDITS, external_ref=f"opening:{organization_id}"))
+    await post(
+        conn, cause, Posting(reason="operator_grant", credits=OPENING_CREDITS, external_ref=f"opening:{organization_id}")
+    )
     return Resident(organization_id, made.default_project["id"], key.secret, email, user["id"])
 
 
