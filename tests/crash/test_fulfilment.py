@@ -9,8 +9,9 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
-from geopera_server.kernel.crashing import POINTS
 from psycopg.rows import dict_row
+
+from geopera_server.kernel.crashing import POINTS
 from support.processes import up, worker
 from support.scenes import open_archive
 from support.serving import OPENING_CREDITS, served

@@ -13,18 +13,19 @@ from typing import Any
 
 import httpx
 import uvicorn
+from geopera_server.domains.billing.seed import seed_plans
+from geopera_server.domains.catalog.seed import seed_sources
+from geopera_server.domains.pricing.seed import seed_price_list
+from pydantic import SecretStr
+
 from geopera_server.app import House, background, opened
 from geopera_server.db.migrate import migrate
 from geopera_server.db.pool import make_pool
-from geopera_server.domains.billing.seed import seed_plans
-from geopera_server.domains.catalog.seed import seed_sources
 from geopera_server.domains.identity.bootstrap import create_api_key, create_organization, create_user
-from geopera_server.domains.pricing.seed import seed_price_list
 from geopera_server.kernel.clock import now
-from geopera_server.ledger.postings import Cause, Posting, post
 from geopera_server.kernel.ids import new_id
+from geopera_server.ledger.postings import Cause, Posting, post
 from geopera_server.settings import Settings
-from pydantic import SecretStr
 
 SECRET = "a secret for tests that is long enough to pass"
 PASSWORD = "correct horse battery staple"

@@ -6,12 +6,13 @@ psycopg's UniqueViolation and takes its transaction back.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from psycopg import AsyncConnection, errors
 
+from geopera_server.kernel.context import Context
 from geopera_server.kernel.errors import PaymentRequired
 from geopera_server.kernel.ids import new_id
 
@@ -124,7 +125,7 @@ async def settle(
         return
     await post(
         conn,
-        cause,
+        replace(cause, note=f"settled {credits_settled} credits"),
         Posting(
             reason="settle",
             credits=0,
@@ -155,3 +156,16 @@ async def release_rest(conn: Connection, cause: Cause, *, order_id: str) -> int:
         ),
     )
     return remaining
+
+
+def cause_of(ctx: Context, *, project_id: str | None = None, note: str | None = None) -> Cause:
+    """Returns what the entries of a call name as their cause."""
+    return Cause(
+        organization_id=ctx.organization_id,
+        invocation_id=ctx.invocation_id,
+        at=ctx.now,
+        principal_id=ctx.principal.id,
+        api_key_id=ctx.principal.api_key_id,
+        project_id=project_id,
+        note=note,
+    )
