@@ -15,6 +15,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from affine import Affine
+from rasterio.crs import CRS
+
+from geopera_server.raster.georef import Grid
 
 SOURCE_PACKAGE = "nrt"
 SOURCE_FILE = "data/sentinel2_cube_subset_romania_10m.nc"
@@ -27,6 +31,8 @@ CLOUD_CLASSES = (8, 9, 10)
 CLEAR_HIDDEN_SHARE = 0.05
 
 UInt16 = npt.NDArray[np.uint16]
+UInt8 = npt.NDArray[np.uint8]
+Shares = npt.NDArray[np.float64]
 
 
 class DemoSourceError(RuntimeError):
@@ -34,18 +40,17 @@ class DemoSourceError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Grid:
-    """A north-up pixel grid in EPSG:3035: upper left corner and pixel size in metres."""
+class Scene:
+    """One date of the series: reflectance times 10,000 by band and the scene classes, each (row, column)."""
 
-    left: float
-    top: float
-    pixel_m: float
-    width: int
-    height: int
+    day: date
+    bands: dict[str, UInt16]
+    classes: UInt8
+    grid: Grid
 
-    @property
-    def bounds(self) -> tuple[float, float, float, float]:
-        return (self.left, self.top - self.height * self.pixel_m, self.left + self.width * self.pixel_m, self.top)
+    def class_share(self, *classes: int) -> float:
+        """Share of the pixels, 0 to 1, that fall in the given scene classes."""
+        return float(np.isin(self.classes, classes).mean())
 
 
 @dataclass(frozen=True)
@@ -54,21 +59,27 @@ class Series:
 
     dates: tuple[date, ...]
     bands: dict[str, UInt16]
-    classes: npt.NDArray[np.uint8]
+    classes: UInt8
     grid: Grid
 
-    def class_share(self, classes: tuple[int, ...]) -> npt.NDArray[np.float64]:
-        """Share of each date's pixels, 0 to 1, that fall in the given scene classes."""
-        shares: npt.NDArray[np.float64] = np.isin(self.classes, classes).mean(axis=(1, 2))
+    def scene(self, position: int) -> Scene:
+        """Returns one date."""
+        bands = {name: pixels[position] for name, pixels in self.bands.items()}
+        return Scene(self.dates[position], bands, self.classes[position], self.grid)
+
+    @cached_property
+    def cloud_share(self) -> Shares:
+        """Share of cloud at each date, 0 to 1."""
+        return self._share(CLOUD_CLASSES)
+
+    @cached_property
+    def hidden_share(self) -> Shares:
+        """Share of the ground that each date does not show, 0 to 1."""
+        return self._share(HIDING_CLASSES)
+
+    def _share(self, classes: tuple[int, ...]) -> Shares:
+        shares: Shares = np.isin(self.classes, classes).mean(axis=(1, 2))
         return shares
-
-    @cached_property
-    def cloud_share(self) -> npt.NDArray[np.float64]:
-        return self.class_share(CLOUD_CLASSES)
-
-    @cached_property
-    def hidden_share(self) -> npt.NDArray[np.float64]:
-        return self.class_share(HIDING_CLASSES)
 
 
 @dataclass(frozen=True)
@@ -93,7 +104,7 @@ def source_file() -> Path:
 
 
 def read_series() -> Series:
-    """Reads the whole series into memory (13 MB)."""
+    """Reads the whole series into memory (14 MB). Raises DemoSourceError if the packages of the demo are missing."""
     path = source_file()
     try:
         import h5netcdf  # noqa: PLC0415  a server without the demo packages must start
@@ -152,7 +163,8 @@ def _dates(time: Any) -> tuple[date, ...]:
     return tuple(first + timedelta(days=int(days)) for days in time[:])
 
 
-def _grid(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> Grid:
+def _grid(x: Shares, y: Shares) -> Grid:
     pixel_m = float(x[1] - x[0])
     # The file gives pixel centres; a raster is placed by its outer corner.
-    return Grid(float(x[0]) - pixel_m / 2, float(y[0]) + pixel_m / 2, pixel_m, len(x), len(y))
+    corner = Affine(pixel_m, 0.0, float(x[0]) - pixel_m / 2, 0.0, -pixel_m, float(y[0]) + pixel_m / 2)
+    return Grid(len(x), len(y), corner, CRS.from_epsg(EPSG))

@@ -222,6 +222,7 @@ def test_summer_forest_is_dark_green(demo):
     assert read(item, "visual").min() >= 1
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_thumbnail_is_the_picture(demo):
     item = demo.open_items[0]
     with rasterio.open(item["assets"]["thumbnail"]["href"]) as thumbnail:
