@@ -1,0 +1,181 @@
+"""Makes items, their assets and the collections they are filed under, in the transaction of whoever delivers data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime as Time  # noqa: N812  (a field has that name)
+from typing import Any
+
+from psycopg.types.json import Jsonb
+from shapely.geometry import shape
+
+from geopera_server.db.pool import Row
+from geopera_server.domains.items import rules, store
+from geopera_server.domains.items.lineage import asset_state, collection_state, item_state
+from geopera_server.domains.items.presenting import as_collection_response, as_item_response
+from geopera_server.kernel.context import Context
+from geopera_server.kernel.geometry import extents
+from geopera_server.kernel.ids import new_id
+
+_NUMBERS_TRIED = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewAsset:
+    """A file that is already where `href` says: a path in own storage, or an outside address when `external`.
+
+    `checksum` is `sha256:<hex>`; `nodata` may be "nan", "inf" or "-inf"; `statistics` has one entry per band; `raster` holds
+    transform, wkt2, bbox and what else STAC's projection fields are made of.
+    """
+
+    key: str
+    href: str
+    media_type: str
+    roles: Sequence[str]
+    file_name: str
+    file_size_bytes: int
+    checksum: str | None = None
+    band_names: Sequence[str] = ()
+    band_count: int | None = None
+    dtype: str | None = None
+    nodata: float | str | None = None
+    epsg: int | None = None
+    width: int | None = None
+    height: int | None = None
+    gsd: float | None = None
+    is_cog: bool | None = None
+    statistics: Sequence[Mapping[str, Any]] | None = None
+    raster: Mapping[str, Any] | None = None
+    title: str | None = None
+    external: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewItem:
+    """An item to be, in a project that the caller has checked; `geometry` is valid GeoJSON, `gsd` in metres."""
+
+    project_id: str
+    stac_id: str
+    type: str
+    name: str
+    datetime: Time | None
+    geometry: dict[str, Any] | None
+    gsd: float | None = None
+    cloud_cover: float | None = None
+    properties: Mapping[str, Any] = field(default_factory=dict)
+    order_id: str | None = None
+    job_id: str | None = None
+    upload_id: str | None = None
+    duplicated_from_id: str | None = None
+    collection_id: str | None = None
+    stac_extensions: Sequence[str] = ()
+    description: str | None = None
+    start_datetime: Time | None = None
+    end_datetime: Time | None = None
+    created_by: str | None = None
+
+
+async def register_item(ctx: Context, new: NewItem, assets: Sequence[NewAsset], *, parents: Sequence[tuple[str, str]]) -> Row:
+    """Adds an item with its assets, their lineage and the event item.created; returns the item's row.
+
+    A stac_id that is taken in the project gets a number behind it. Raises ValueError for an item without a time.
+    """
+    item = await _insert_item(ctx, new)
+    files = [await store.insert_asset(ctx.conn, _asset_row(ctx, item, asset)) for asset in assets]
+    ctx.lineage.edge(("item", item["id"]), state=item_state(item, files), parents=parents)
+    for file in files:
+        ctx.lineage.edge(("asset", file["id"]), state=asset_state(file), parents=[("item", item["id"])])
+    ctx.emit("item.created", ("item", item["id"]), as_item_response(item), project_id=item["project_id"])
+    return item
+
+
+async def _insert_item(ctx: Context, new: NewItem) -> Row:
+    values = _item_row(ctx, new)
+    for stac_id in _spellings(new.stac_id):
+        made = await store.insert_item(ctx.conn, {**values, "stac_id": stac_id})
+        if made is not None:
+            return made
+    raise AssertionError("unreachable: spellings never end")
+
+
+def _spellings(wanted: str, *, longest: int | None = None) -> Iterator[str]:
+    """Yields the name, then numbered ones, then, where those are all taken, ones that nobody can have."""
+    yield from (rules.numbered(wanted, number, longest=longest) for number in range(1, _NUMBERS_TRIED + 1))
+    while True:
+        mark = new_id().rpartition("-")[2]
+        yield f"{wanted[: None if longest is None else longest - len(mark) - 1]}-{mark}"
+
+
+def _item_row(ctx: Context, new: NewItem) -> dict[str, Any]:
+    start, end = rules.period_of(new.datetime, new.start_datetime, new.end_datetime)
+    geometry = None if new.geometry is None else shape(new.geometry)
+    extent, extent_across = (None, None) if geometry is None else extents(geometry)
+    return {
+        "id": new_id(),
+        "organization_id": ctx.organization_id,
+        "project_id": new.project_id,
+        "collection_id": new.collection_id,
+        "type": new.type,
+        "name": new.name,
+        "description": new.description,
+        "datetime": new.datetime,
+        "start_datetime": new.start_datetime,
+        "end_datetime": new.end_datetime,
+        "period_start": start,
+        "period_end": end,
+        "geometry": None if new.geometry is None else Jsonb(new.geometry),
+        "bbox": None if geometry is None else rules.bbox_of(geometry),
+        "extent": extent,
+        "extent_across": extent_across,
+        "gsd": new.gsd,
+        "cloud_cover": new.cloud_cover,
+        "properties": Jsonb(new.properties),
+        "stac_extensions": list(new.stac_extensions),
+        "order_id": new.order_id,
+        "job_id": new.job_id,
+        "upload_id": new.upload_id,
+        "duplicated_from_id": new.duplicated_from_id,
+        "created_by": new.created_by or ctx.principal.user_id,
+        "at": ctx.now,
+    }
+
+
+def _asset_row(ctx: Context, item: Row, new: NewAsset) -> dict[str, Any]:
+    return {
+        **{name: getattr(new, name) for name in NewAsset.__dataclass_fields__},
+        "id": new_id(),
+        "organization_id": ctx.organization_id,
+        "project_id": item["project_id"],
+        "item_id": item["id"],
+        "roles": list(new.roles),
+        "band_names": list(new.band_names),
+        "nodata": None if new.nodata is None else float(new.nodata),
+        "statistics": None if new.statistics is None else Jsonb(new.statistics),
+        "raster": None if new.raster is None else Jsonb(new.raster),
+        "at": ctx.now,
+    }
+
+
+async def ensure_order_collection(ctx: Context, *, project_id: str, order_id: str, name: str) -> str:
+    """Returns the collection that holds what an order delivers, made on the first call; a taken name gets a number."""
+    wanted = {"organization_id": ctx.organization_id, "project_id": project_id, "source_type": "order", "source_id": order_id}
+    for spelling in _spellings(name, longest=rules.MAX_COLLECTION_NAME):
+        found = await store.collection_of_order(ctx.conn, ctx.organization_id, order_id)
+        if found is not None:
+            return str(found["id"])
+        made = await store.insert_collection(ctx.conn, {**wanted, "id": new_id(), "name": spelling, "at": ctx.now})
+        if made is not None:
+            _tell_of_collection(ctx, made)
+            return str(made["id"])
+    raise AssertionError("unreachable: spellings never end")
+
+
+def _tell_of_collection(ctx: Context, made: Row) -> None:
+    ctx.lineage.edge(("collection", made["id"]), state=collection_state(made), parents=[("project", made["project_id"])])
+    ctx.emit(
+        "collection.created",
+        ("collection", made["id"]),
+        as_collection_response(made, item_count=0),
+        project_id=made["project_id"],
+    )
