@@ -1,0 +1,65 @@
+"""A database that is there: waited for while it starts, brought back when it dies."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Iterator
+
+import psycopg
+
+from geopera_server.db.embedded import EmbeddedPostgres, EmbeddedPostgresError
+
+logger = logging.getLogger(__name__)
+
+_LOOK_EVERY_S = 0.2
+_RETRY_EVERY_S = 2.0
+
+
+def wait_for(dsn: str, *, within_s: float) -> None:
+    """Returns when a database takes connections, as one that starts beside us in a container soon will.
+
+    Raises psycopg.OperationalError, the last that was met, when it does not in time.
+    """
+    deadline = time.monotonic() + within_s
+    told = False
+    while True:
+        try:
+            with psycopg.connect(dsn, connect_timeout=5):
+                return
+        except psycopg.OperationalError as error:
+            if time.monotonic() > deadline:
+                raise
+            if not told:
+                logger.warning("waiting up to %g s for the database: %s", within_s, str(error).strip())
+                told = True
+            time.sleep(0.25)
+
+
+@contextlib.contextmanager
+def kept_running(embedded: EmbeddedPostgres) -> Iterator[None]:
+    """Starts an embedded server again whenever it dies within the block; its address stays the same."""
+    leaving = threading.Event()
+    watch = threading.Thread(target=_restart_when_dead, args=(embedded, leaving), name="postgres-watch", daemon=True)
+    watch.start()
+    try:
+        yield
+    finally:
+        leaving.set()
+        watch.join()
+
+
+def _restart_when_dead(embedded: EmbeddedPostgres, leaving: threading.Event) -> None:
+    pause_s = _LOOK_EVERY_S
+    while not leaving.wait(pause_s):
+        if embedded.is_running():
+            continue
+        logger.error("the embedded PostgreSQL (process %d) died and is started again", embedded.pid)
+        try:
+            embedded.restart()
+            pause_s = _LOOK_EVERY_S
+        except (EmbeddedPostgresError, OSError) as error:
+            logger.error("the embedded PostgreSQL does not start: %s", error)  # noqa: TRY400  the text is for people
+            pause_s = _RETRY_EVERY_S
