@@ -31,18 +31,24 @@ CREATE TABLE app_user (
     email           text        NOT NULL,
     username        text        NOT NULL,
     display_name    text,
-    password_hash   text        NOT NULL,
+    password_hash   text,                -- null: no password yet, so nobody can sign in with one
     status          text        NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'disabled')),
     operator        boolean     NOT NULL DEFAULT false,
     locale          text        NOT NULL DEFAULT 'en',
     timezone        text        NOT NULL DEFAULT 'UTC',
-    failed_logins   integer     NOT NULL DEFAULT 0,
-    locked_until    timestamptz,
     created_at      timestamptz NOT NULL,
     updated_at      timestamptz NOT NULL
 );
 CREATE UNIQUE INDEX app_user_email ON app_user (lower(email));
 CREATE UNIQUE INDEX app_user_username ON app_user (lower(username));
+
+-- Wrong passwords in a row, for names that nobody has too: an attacker must not learn which accounts exist.
+CREATE TABLE signin_failure (
+    subject      bytea       NOT NULL PRIMARY KEY,   -- keyed digest of the account or of the name that was tried
+    failures     integer     NOT NULL,
+    last_at      timestamptz NOT NULL,
+    locked_until timestamptz
+);
 
 CREATE TABLE membership (
     organization_id uuid        NOT NULL REFERENCES organization (id),
@@ -101,7 +107,8 @@ CREATE TABLE auth_session (
     api_key_id      uuid        REFERENCES api_key (id),
     organization_id uuid        REFERENCES organization (id),
     client_id       text        NOT NULL,
-    scope           text        NOT NULL,
+    scopes          text[],              -- null: all that the principal holds at the time of a call
+    resource        text,
     ip              text,
     user_agent      text,
     created_at      timestamptz NOT NULL,
@@ -111,13 +118,13 @@ CREATE TABLE auth_session (
     CHECK ((user_id IS NULL) <> (api_key_id IS NULL))
 );
 CREATE INDEX auth_session_by_user ON auth_session (user_id, created_at DESC);
+CREATE INDEX auth_session_by_key ON auth_session (api_key_id) WHERE api_key_id IS NOT NULL;
 
+-- A successor is computed from its parent, so only digests are kept and a repeat within the grace gets the same one again.
 CREATE TABLE refresh_token (
     token_hash  bytea       NOT NULL PRIMARY KEY,
-    session_id  uuid        NOT NULL REFERENCES auth_session (id),
-    parent_hash bytea,
-    -- sealed with a key derived from the parent token, so that a repeat within the grace answers the same successor
-    successor   bytea,
+    session_id  uuid        NOT NULL REFERENCES auth_session (id) ON DELETE CASCADE,
+    parent_hash bytea       UNIQUE,
     used_at     timestamptz,
     created_at  timestamptz NOT NULL,
     expires_at  timestamptz NOT NULL
@@ -127,39 +134,43 @@ CREATE INDEX refresh_token_by_session ON refresh_token (session_id);
 CREATE TABLE oauth_client (
     id            text        NOT NULL PRIMARY KEY,
     name          text        NOT NULL,
-    secret_hash   bytea,
+    secret_hash   bytea,               -- null: a public client
     redirect_uris text[]      NOT NULL DEFAULT '{}',
     grant_types   text[]      NOT NULL,
     dynamic       boolean     NOT NULL DEFAULT false,
-    created_at    timestamptz NOT NULL
+    created_at    timestamptz NOT NULL,
+    last_used_at  timestamptz
 );
 
 CREATE TABLE device_grant (
     device_code_hash bytea       NOT NULL PRIMARY KEY,
     user_code        text        NOT NULL UNIQUE,
     client_id        text        NOT NULL,
-    scope            text        NOT NULL,
+    scopes           text[],
     code_challenge   text,
     interval_s       integer     NOT NULL,
     last_polled_at   timestamptz,
     status           text        NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'approved', 'denied', 'redeemed')),
     user_id          uuid        REFERENCES app_user (id),
+    organization_id  uuid        REFERENCES organization (id),
     created_at       timestamptz NOT NULL,
-    expires_at       timestamptz NOT NULL
+    expires_at       timestamptz NOT NULL,
+    CHECK (status NOT IN ('approved', 'redeemed') OR user_id IS NOT NULL)
 );
 
 CREATE TABLE authorization_code (
-    code_hash      bytea       NOT NULL PRIMARY KEY,
-    client_id      text        NOT NULL,
-    redirect_uri   text        NOT NULL,
-    code_challenge text        NOT NULL,
-    scope          text        NOT NULL,
-    resource       text,
-    user_id        uuid        NOT NULL REFERENCES app_user (id),
-    session_id     uuid,
-    used_at        timestamptz,
-    created_at     timestamptz NOT NULL,
-    expires_at     timestamptz NOT NULL
+    code_hash       bytea       NOT NULL PRIMARY KEY,
+    client_id       text        NOT NULL,
+    redirect_uri    text        NOT NULL,
+    code_challenge  text        NOT NULL,
+    scopes          text[],
+    resource        text,
+    user_id         uuid        NOT NULL REFERENCES app_user (id),
+    organization_id uuid        REFERENCES organization (id),
+    session_id      uuid        REFERENCES auth_session (id) ON DELETE SET NULL,   -- what the code was exchanged for
+    used_at         timestamptz,
+    created_at      timestamptz NOT NULL,
+    expires_at      timestamptz NOT NULL
 );
 
 INSERT INTO organization (id, name, slug, plan_id, free_tier, created_at, updated_at)
@@ -171,20 +182,32 @@ INSERT INTO oauth_client (id, name, grant_types, created_at) VALUES
 
 -- Names the caller and counts the call in one round trip.
 -- Exactly one of p_key_hash and p_session_id is given; no row means that the credential is unknown, ended or expired.
+-- A human who is not in the requested organization comes back without one. Without p_rate_class nothing is counted.
 CREATE FUNCTION admit(p_key_hash bytea, p_session_id uuid, p_requested_organization uuid, p_rate_class text, p_at timestamptz)
 RETURNS TABLE (
     principal_type text, principal_id uuid, organization_id uuid, organization_role text, permissions text[],
-    operator boolean, standing text, api_key_id uuid, key_rate_limit integer, used_by_organization integer, used_by_key integer
+    session_scopes text[], operator boolean, standing text, key_rate_limit integer,
+    used_by_organization integer, used_by_key integer
 ) LANGUAGE plpgsql AS $$
 DECLARE
-    v_window timestamptz := date_trunc('minute', p_at);
-    v_user   uuid;
-    v_key    uuid;
+    v_window   timestamptz := date_trunc('minute', p_at);
+    v_idle     timestamptz := p_at - interval '1 minute';
+    v_user     uuid;
+    v_key      uuid;
+    v_used_at  timestamptz;
 BEGIN
     IF p_session_id IS NOT NULL THEN
-        SELECT s.user_id, s.api_key_id, coalesce(p_requested_organization, s.organization_id)
-          INTO v_user, v_key, organization_id
+        SELECT s.user_id, s.api_key_id, s.organization_id, s.scopes, s.last_used_at
+          INTO v_user, v_key, organization_id, session_scopes, v_used_at
           FROM auth_session s WHERE s.id = p_session_id AND s.ended_at IS NULL;
+        IF NOT FOUND THEN RETURN; END IF;
+        -- Once a minute is enough to know, and a writer at work is not waited for.
+        IF v_used_at < v_idle THEN
+            UPDATE auth_session SET last_used_at = p_at WHERE id =
+                (SELECT s.id FROM auth_session s WHERE s.id = p_session_id FOR NO KEY UPDATE SKIP LOCKED);
+        END IF;
+    ELSE
+        SELECT k.id INTO v_key FROM api_key k WHERE k.secret_hash = p_key_hash;
         IF NOT FOUND THEN RETURN; END IF;
     END IF;
 
@@ -192,24 +215,31 @@ BEGIN
         SELECT 'user', u.id, u.operator INTO principal_type, principal_id, operator
           FROM app_user u WHERE u.id = v_user AND u.status = 'active';
         IF NOT FOUND THEN RETURN; END IF;
-        SELECT m.role, o.standing INTO organization_role, standing
+        -- Whoever had no organization when signing in acts in the first one joined since.
+        SELECT o.id, m.role, o.standing INTO organization_id, organization_role, standing
           FROM membership m JOIN organization o ON o.id = m.organization_id
-         WHERE m.user_id = v_user AND m.organization_id = admit.organization_id;
-        IF NOT FOUND THEN organization_id := NULL; END IF;
+         WHERE m.user_id = v_user
+           AND m.organization_id = coalesce(p_requested_organization, admit.organization_id, m.organization_id)
+         ORDER BY m.created_at, m.organization_id LIMIT 1;
     ELSE
-        SELECT 'api_key', k.id, k.organization_id, k.permissions, k.rate_limit, k.id, o.standing, false
-          INTO principal_type, principal_id, organization_id, permissions, key_rate_limit, api_key_id, standing, operator
+        SELECT 'api_key', k.id, k.organization_id, k.permissions, k.rate_limit, k.last_used_at, o.standing, false
+          INTO principal_type, principal_id, organization_id, permissions, key_rate_limit, v_used_at, standing, operator
           FROM api_key k JOIN organization o ON o.id = k.organization_id
-         WHERE (k.secret_hash = p_key_hash OR k.id = v_key)
-           AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > p_at);
+         WHERE k.id = v_key AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > p_at);
         IF NOT FOUND THEN RETURN; END IF;
+        IF v_used_at IS NULL OR v_used_at < v_idle THEN
+            UPDATE api_key SET last_used_at = p_at WHERE id =
+                (SELECT k.id FROM api_key k WHERE k.id = v_key FOR NO KEY UPDATE SKIP LOCKED);
+        END IF;
     END IF;
 
-    INSERT INTO rate_window AS w VALUES (p_rate_class || ':' || coalesce(organization_id, principal_id), v_window, 1)
-        ON CONFLICT (bucket, window_start) DO UPDATE SET used = w.used + 1 RETURNING w.used INTO used_by_organization;
-    IF key_rate_limit IS NOT NULL THEN
-        INSERT INTO rate_window AS w VALUES ('key:' || api_key_id, v_window, 1)
-            ON CONFLICT (bucket, window_start) DO UPDATE SET used = w.used + 1 RETURNING w.used INTO used_by_key;
+    IF p_rate_class IS NOT NULL THEN
+        INSERT INTO rate_window AS w VALUES (p_rate_class || ':' || coalesce(organization_id, principal_id), v_window, 1)
+            ON CONFLICT (bucket, window_start) DO UPDATE SET used = w.used + 1 RETURNING w.used INTO used_by_organization;
+        IF key_rate_limit IS NOT NULL THEN
+            INSERT INTO rate_window AS w VALUES ('key:' || principal_id, v_window, 1)
+                ON CONFLICT (bucket, window_start) DO UPDATE SET used = w.used + 1 RETURNING w.used INTO used_by_key;
+        END IF;
     END IF;
     RETURN NEXT;
 END $$;

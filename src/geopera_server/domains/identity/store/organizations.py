@@ -1,0 +1,89 @@
+"""Organizations and who belongs to them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from geopera_server.db.pool import Connection, Row
+
+
+async def insert_organization(conn: Connection, row: dict[str, Any]) -> Row:
+    """Adds an organization."""
+    address = row["billing_address"]
+    cursor = await conn.execute(
+        "INSERT INTO organization (id, name, slug, description, website, industry, size, country, abn, tax_number,"
+        " billing_email, billing_address, billing_mode, enterprise_requested, created_by, created_at, updated_at)"
+        " VALUES (%(id)s, %(name)s, %(slug)s, %(description)s, %(website)s, %(industry)s, %(size)s, %(country)s, %(abn)s,"
+        " %(tax_number)s, %(billing_email)s, %(billing_address)s, %(billing_mode)s, %(enterprise_requested)s,"
+        " %(created_by)s, %(at)s, %(at)s) RETURNING *",
+        {**row, "billing_address": None if address is None else Jsonb(address)},
+    )
+    made = await cursor.fetchone()
+    assert made is not None
+    return made
+
+
+async def slugs_like(conn: Connection, slug: str) -> set[str]:
+    """The slug and its numbered forms, as far as taken; nobody else can take one of them until this transaction ends."""
+    await conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('organization.slug:' || %s, 0))", (slug,))
+    cursor = await conn.execute(
+        "SELECT slug FROM organization WHERE slug = %(slug)s OR slug LIKE %(slug)s || '-%%'", {"slug": slug}
+    )
+    return {row["slug"] for row in await cursor.fetchall()}
+
+
+async def has_made_one_named(conn: Connection, user_id: str, name: str) -> bool:
+    """Whether this human already made an organization of that name."""
+    cursor = await conn.execute("SELECT 1 FROM organization WHERE created_by = %s AND lower(name) = lower(%s)", (user_id, name))
+    return await cursor.fetchone() is not None
+
+
+async def organization_of(conn: Connection, organization_id: str) -> Row | None:
+    """The organization of that id, with its number of members."""
+    cursor = await conn.execute(
+        "SELECT o.*, (SELECT count(*) FROM membership m WHERE m.organization_id = o.id) AS member_count"
+        " FROM organization o WHERE o.id = %s",
+        (organization_id,),
+    )
+    return await cursor.fetchone()
+
+
+async def add_member(conn: Connection, organization_id: str, user_id: str, role: str, at: datetime) -> None:
+    """Makes a human a member."""
+    await conn.execute(
+        "INSERT INTO membership (organization_id, user_id, role, created_at) VALUES (%s, %s, %s, %s)",
+        (organization_id, user_id, role, at),
+    )
+
+
+async def organizations_of_user(conn: Connection, user_id: str) -> list[Row]:
+    """The organizations a human belongs to with the role in each, first joined first."""
+    cursor = await conn.execute(
+        "SELECT o.*, m.role FROM membership m JOIN organization o ON o.id = m.organization_id"
+        " WHERE m.user_id = %s ORDER BY m.created_at, o.id",
+        (user_id,),
+    )
+    return await cursor.fetchall()
+
+
+async def first_owner(conn: Connection, organization_id: str) -> str | None:
+    """The human who has owned the organization longest."""
+    cursor = await conn.execute(
+        "SELECT user_id FROM membership WHERE organization_id = %s AND role = 'owner' ORDER BY created_at, user_id LIMIT 1",
+        (organization_id,),
+    )
+    row = await cursor.fetchone()
+    return None if row is None else row["user_id"]
+
+
+async def included_in_plan(conn: Connection, organization_id: str, what: str) -> int | None:
+    """How many of something the organization's plan includes; None for no limit or a plan without a row."""
+    cursor = await conn.execute(
+        "SELECT (p.included ->> %s)::bigint AS included FROM organization o JOIN plan p ON p.id = o.plan_id WHERE o.id = %s",
+        (what, organization_id),
+    )
+    row = await cursor.fetchone()
+    return None if row is None else row["included"]
