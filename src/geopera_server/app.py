@@ -28,6 +28,7 @@ from geopera_server.kernel.clock import now
 from geopera_server.kernel.pipeline import Kernel
 from geopera_server.kernel.policy import RateCaps
 from geopera_server.kernel.registry import Registry, load
+from geopera_server.kernel.sealing import SealingKey
 from geopera_server.ports import Ports
 from geopera_server.settings import Settings, SettingsRefused, SettingsSecrets
 from geopera_server.transports.http.app import make_app
@@ -128,7 +129,7 @@ async def background(house: House) -> AsyncIterator[None]:
             lease_s=settings.lease_s,
             attempts=settings.job_attempts,
         )
-        key = chain.SealingKey(settings.key_for("lineage"))
+        key = SealingKey(settings.key_for("lineage"))
         tasks += [
             asyncio.create_task(_every(SEAL_EVERY_S, "sealing", lambda: _seal(house, key)), name="sealer"),
             asyncio.create_task(_every(SWEEP_EVERY_S, "sweeping", lambda: _sweep(house)), name="sweeper"),
@@ -155,7 +156,7 @@ async def _every(seconds: float, what: str, step: Callable[[], Awaitable[None]])
         await asyncio.sleep(seconds)
 
 
-async def _seal(house: House, key: chain.SealingKey) -> None:
+async def _seal(house: House, key: SealingKey) -> None:
     async with house.pool.connection() as conn:
         while await chain.seal(conn, key):
             pass

@@ -14,6 +14,8 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from geopera_server.kernel.sealing import SealingKey
+
 
 class SettingsRefused(Exception):
     """The settings contradict each other, or are not fit for production; the text says what to set."""
@@ -77,14 +79,19 @@ class Settings(BaseSettings):
 
 
 class SettingsSecrets:
-    """Keyed digests under the keys that the settings derive."""
+    """Digests and signature checks under the keys that the settings derive."""
 
     def __init__(self, settings: Settings) -> None:
         self._key_for = functools.cache(settings.key_for)
+        self._sealing_key = functools.cache(lambda: SealingKey(settings.key_for("lineage")))
 
     def digest(self, purpose: str, text: str) -> bytes:
         """Returns the HMAC-SHA256 of a text under the key for one purpose."""
         return hmac.digest(self._key_for(purpose), text.encode(), hashlib.sha256)
+
+    def verifies_seal(self, message: bytes, signature: str) -> bool:
+        """Says whether the signature is this deployment's own over a sealed block of lineage."""
+        return self._sealing_key().verifies(message, signature)
 
 
 def _kept_secret(path: Path) -> bytes:

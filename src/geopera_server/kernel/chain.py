@@ -6,21 +6,18 @@ which commits became visible, so that two calls of one organization never wait f
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
 
 from geopera_server.kernel.clock import iso, now
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.encoding import canonical
+from geopera_server.kernel.sealing import SealingKey
 
 GENESIS = "0" * 64
 _SEALER_LOCK = 0x6765_6F70_5345_414C
@@ -72,34 +69,6 @@ async def write_records(ctx: Context) -> None:
             " p ->> 'entity_type', p ->> 'entity_id' FROM written w, jsonb_array_elements(w.parents) p",
             {**row, "parents": Jsonb(parents), "record_digest": record_digest(row)},
         )
-
-
-class SealingKey:
-    """The platform's Ed25519 key; whoever has the public part can check every sealed block offline."""
-
-    def __init__(self, seed: bytes) -> None:
-        self._private = Ed25519PrivateKey.from_private_bytes(seed)
-        self._public = self._private.public_key()
-        self.id = hashlib.sha256(self.public_bytes).hexdigest()[:16]
-
-    @property
-    def public_bytes(self) -> bytes:
-        return self._public.public_bytes(Encoding.Raw, PublicFormat.Raw)
-
-    def sign(self, message: bytes) -> str:
-        return base64.b64encode(self._private.sign(message)).decode()
-
-    def verifies(self, message: bytes, signature: str) -> bool:
-        return verifies(self._public, message, signature)
-
-
-def verifies(public: Ed25519PublicKey, message: bytes, signature: str) -> bool:
-    """Says whether the signature is the key's own over exactly this message."""
-    try:
-        public.verify(base64.b64decode(signature, validate=True), message)
-    except (InvalidSignature, ValueError):
-        return False
-    return True
 
 
 def seal_message(organization_id: str, from_seq: int, to_seq: int, head_hash: str) -> bytes:

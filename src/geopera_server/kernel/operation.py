@@ -39,6 +39,7 @@ class Operation:
     public: bool = False
     free_form: bool = False
     media_type: str | None = None
+    json_media_type: str = "application/json"
     prepare: Handler | None = None
     goes_outside: bool = False
     snapshot: bool = False

@@ -49,4 +49,4 @@ def render(operation: Operation, result: Any, *, check: bool, warnings: list[dic
         operation.output.validate_python(result)
     if warnings and isinstance(result, dict):
         result = {**result, "warnings": [*result.get("warnings", []), *warnings]}
-    return Reply(status=operation.status, body=dumps(result), media_type=operation.media_type or "application/json")
+    return Reply(status=operation.status, body=dumps(result), media_type=operation.media_type or operation.json_media_type)

@@ -37,10 +37,14 @@ class Links(Protocol):
 
 
 class Secrets(Protocol):
-    """Keyed digests under this deployment's secret; computes, never asks the network."""
+    """What follows from this deployment's secret without giving it away; computes, never asks the network."""
 
     def digest(self, purpose: str, text: str) -> bytes:
         """Returns the HMAC-SHA256 of a text under the key for one purpose."""
+        ...
+
+    def verifies_seal(self, message: bytes, signature: str) -> bool:
+        """Says whether the signature is this deployment's own over a sealed block of lineage."""
         ...
 
 
