@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from psycopg import AsyncConnection
@@ -33,16 +33,17 @@ _COMPARISONS: dict[Comparison, str] = {"eq": "==", "neq": "!=", "lt": "<", "lte"
 _MANY_THERE = """
 SELECT count(*) >= %(few)s AS many FROM (
     SELECT 1 FROM scene
-     WHERE deleted_at IS NULL AND period && %(period)s
+     WHERE deleted_at IS NULL AND period && %(period)s::tstzrange
        AND (extent && %(box)s::box OR extent && %(box_across)s::box
             OR extent_across && %(box)s::box OR extent_across && %(box_across)s::box)
      LIMIT %(few)s) AS there
 """
 
-_BY_PLACE = """
+_WAYS = {
+    "place": """
 WITH there AS MATERIALIZED (
     SELECT id, captured_at FROM scene
-     WHERE host = %(host)s AND deleted_at IS NULL AND period && %(period)s
+     WHERE host = %(host)s AND deleted_at IS NULL AND period && %(period)s::tstzrange
        AND (extent && %(box)s::box OR extent && %(box_across)s::box
             OR extent_across && %(box)s::box OR extent_across && %(box_across)s::box)
        AND (%(collections)s::text[] IS NULL OR collection = ANY (%(collections)s))
@@ -54,12 +55,11 @@ WITH there AS MATERIALIZED (
 )
 SELECT scene.* FROM newest JOIN scene ON scene.host = %(host)s AND scene.id = newest.id
  ORDER BY newest.captured_at DESC, newest.id
-"""
-
-# IS TRUE keeps the planner from the spatial index, whose matches it always takes to be few.
-_BY_TIME = """
+""",
+    # IS TRUE keeps the planner from the spatial index, whose matches it always takes to be few.
+    "time": """
 SELECT * FROM scene
- WHERE host = %(host)s AND deleted_at IS NULL AND period && %(period)s
+ WHERE host = %(host)s AND deleted_at IS NULL AND period && %(period)s::tstzrange
    AND captured_at <= %(at)s::timestamptz AND (captured_at < %(at)s::timestamptz OR id > %(after)s)
    AND captured_at <= %(end)s::timestamptz + (SELECT coalesce(max(longest), '0') FROM scene_kind WHERE host = %(host)s)
    AND captured_at >= %(start)s::timestamptz - (SELECT coalesce(max(longest), '0') FROM scene_kind WHERE host = %(host)s)
@@ -69,16 +69,16 @@ SELECT * FROM scene
    AND (%(collections)s::text[] IS NULL OR collection = ANY (%(collections)s))
    AND (%(condition)s::jsonpath IS NULL OR properties @@ %(condition)s::jsonpath)
  ORDER BY captured_at DESC, id LIMIT %(limit)s
-"""
-
-_BY_ID = """
+""",
+    "ids": """
 SELECT * FROM scene
- WHERE host = %(host)s AND id = ANY (%(ids)s) AND deleted_at IS NULL AND period && %(period)s
+ WHERE host = %(host)s AND id = ANY (%(ids)s) AND deleted_at IS NULL AND period && %(period)s::tstzrange
    AND (captured_at < %(at)s::timestamptz OR (captured_at = %(at)s::timestamptz AND id > %(after)s))
    AND (%(collections)s::text[] IS NULL OR collection = ANY (%(collections)s))
    AND (%(condition)s::jsonpath IS NULL OR properties @@ %(condition)s::jsonpath)
  ORDER BY captured_at DESC, id LIMIT %(limit)s
-"""
+""",
+}
 
 
 class SceneIndex:
@@ -97,9 +97,9 @@ class SceneIndex:
         found: list[Row] = []
         read = 0
         async with self._connect() as conn:
-            statement = await _way(conn, query, asked)
+            way = await _way(conn, query, asked)
             while True:
-                rows = await (await conn.execute(statement, asked)).fetchall()
+                rows = await (await conn.execute(_WAYS[way], asked)).fetchall()
                 read += len(rows)
                 found += rows if query.geometry is None else touching(rows, query.geometry, footprint="footprint")
                 if len(rows) < asked["limit"] or len(found) > query.limit or read >= MAX_READ:
@@ -108,13 +108,15 @@ class SceneIndex:
         return _page(found, query, rows[-1] if rows else None, ended=len(rows) < asked["limit"])
 
 
-async def _way(conn: AsyncConnection[dict[str, Any]], query: HostQuery, asked: Mapping[str, Any]) -> str:
+async def _way(
+    conn: AsyncConnection[dict[str, Any]], query: HostQuery, asked: Mapping[str, Any]
+) -> Literal["place", "time", "ids"]:
     if query.ids:
-        return _BY_ID
+        return "ids"
     if query.geometry is None:
-        return _BY_TIME
+        return "time"
     row = await (await conn.execute(_MANY_THERE, {**asked, "few": FEW})).fetchone()
-    return _BY_TIME if row is not None and row["many"] else _BY_PLACE
+    return "time" if row is not None and row["many"] else "place"
 
 
 def _parameters(query: HostQuery) -> dict[str, Any]:
