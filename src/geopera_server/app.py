@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,9 +19,13 @@ from geopera_server.adapters.storage.objects import Objects, local_objects, obje
 from geopera_server.db.embedded import start_embedded
 from geopera_server.db.migrate import migrate
 from geopera_server.db.pool import Pool, make_pool
+from geopera_server.db.presence import kept_running, wait_for
+from geopera_server.domains.billing.seed import seed_plans
+from geopera_server.domains.catalog.seed import seed_sources
 from geopera_server.domains.catalog.store import forget_old_replies
 from geopera_server.domains.identity.authenticate import make_authenticator
 from geopera_server.domains.identity.oauth.tokens import make_tokens
+from geopera_server.domains.pricing.seed import seed_price_list
 from geopera_server.kernel import chain, crashing, idempotency, jobs, policy
 from geopera_server.kernel.clock import now
 from geopera_server.kernel.pipeline import Kernel
@@ -61,13 +64,13 @@ class House:
 def database(settings: Settings) -> Iterator[str]:
     """Yields the address of a migrated database: the one that is set, or an embedded one kept in the data folder."""
     if settings.database_url is not None:
-        _wait_for(settings.database_url)
-        migrate(settings.database_url)
+        wait_for(settings.database_url, within_s=settings.database_wait_s)
+        _migrate(settings.database_url)
         yield settings.database_url
         return
-    with start_embedded(settings.data_dir / "postgres") as embedded:
+    with start_embedded(settings.data_dir / "postgres") as embedded, kept_running(embedded):
         dsn = embedded.dsn()
-        migrate(dsn)
+        _migrate(dsn)
         yield dsn
 
 
@@ -110,6 +113,14 @@ async def opened(settings: Settings, dsn: str, *, base_url: str) -> AsyncIterato
             yield House(settings, dsn, pool, kernel, registry, store, links, asgi)
     finally:
         await pool.close()
+
+
+async def seed(pool: Pool) -> None:
+    """Brings what every deployment starts with, sources, price list and plans, to this version; again changes nothing."""
+    async with pool.connection() as conn, conn.transaction():
+        await seed_sources(conn)
+        await seed_price_list(conn)
+        await seed_plans(conn)
 
 
 @contextlib.asynccontextmanager
@@ -187,14 +198,6 @@ def source_roots(settings: Settings) -> tuple[Path, ...]:
     return tuple(root.resolve() for root in (settings.data_dir / "sources", *settings.source_roots))
 
 
-def _wait_for(dsn: str, *, within_s: float = 30.0) -> None:
-    """Waits for a database that is starting beside us, as containers do; raises its error when it does not come."""
-    deadline = time.monotonic() + within_s
-    while True:
-        try:
-            with psycopg.connect(dsn, connect_timeout=5):
-                return
-        except psycopg.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.25)
+def _migrate(dsn: str) -> None:
+    if applied := migrate(dsn):
+        logger.info("the schema was brought to %s (%d migrations applied)", applied[-1], len(applied))

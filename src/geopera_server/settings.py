@@ -31,6 +31,7 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(Path("./geopera-data"), description="folder for the embedded database, objects and secrets")
     database_url: str | None = Field(None, description="PostgreSQL 15 or newer; without it an embedded one is started")
+    database_wait_s: float = Field(30.0, ge=0, description="how long to wait at start for a database that is not there yet")
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes any free one")
     public_url: str | None = Field(None, description="address under which clients reach this server")
