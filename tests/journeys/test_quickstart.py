@@ -7,6 +7,7 @@ import asyncio
 import pytest
 import rasterio
 from rio_cogeo.cogeo import cog_validate
+
 from support.scenes import open_archive
 from support.serving import problem_of
 

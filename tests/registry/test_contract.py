@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from geopera_server.app import DOMAINS
 from geopera_server.kernel.operation import Operation
 from geopera_server.kernel.registry import Registry, load

@@ -29,9 +29,9 @@ class Objects:
             await obstore.put_async(self._store, path, source)
         except (OSError, obstore.exceptions.BaseError) as error:
             if _is_full(error):
-                raise StoreFull(f"The object store has no room for {source.stat().st_size:,} bytes.") from error
+                raise StoreFull("The object store has no room left.") from error
             raise
-        return source.stat().st_size
+        return await self.size(path)
 
     async def size(self, path: str) -> int:
         """Returns the size in bytes; raises ObjectMissing."""

@@ -13,7 +13,7 @@ from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
 from geopera_server.domains.catalog.captures import CaptureProblem, FoundCapture
-from geopera_server.domains.orders.shapes import PricedCapture, PriceGroup
+from geopera_server.domains.orders.shapes import GroupMoney, PricedCapture, PriceGroup
 from geopera_server.domains.pricing.rules import OPEN_LICENSE, Price, PriceBook, aud
 from geopera_server.kernel.clock import iso
 from geopera_server.kernel.encoding import canonical
@@ -146,27 +146,28 @@ def _price_group(
     if price is None and not first.open_data:
         return None
     capture_ids = [each.found.id for each in lines]
-    return PriceGroup(
-        groupId="grp_" + hashlib.sha256("|".join([*key, *capture_ids]).encode()).hexdigest()[:24],
-        index=index,
-        name=None,
-        host=first.host,
-        vendor=first.vendor,
-        collection=first.collection,
-        dataProductId=None,
-        resolution=first.resolution,
-        date=first.captured_at.date().isoformat() if split_by_date else None,
-        captureIds=capture_ids,
-        captures=[_priced_capture(each) for each in lines],
-        geometry=to_geojson(geometry),
-        areaSqkm=float(area),
+    group: PriceGroup = {
+        "groupId": "grp_" + hashlib.sha256("|".join([*key, *capture_ids]).encode()).hexdigest()[:24],
+        "index": index,
+        "name": None,
+        "host": first.host,
+        "vendor": first.vendor,
+        "collection": first.collection,
+        "dataProductId": None,
+        "resolution": first.resolution,
+        "date": first.captured_at.date().isoformat() if split_by_date else None,
+        "captureIds": capture_ids,
+        "captures": [_priced_capture(each) for each in lines],
+        "geometry": to_geojson(geometry),
+        "areaSqkm": float(area),
         **_money(area, price, open_data=first.open_data),
-        licenseType=license_type,
-        eula=None,
-    )
+        "licenseType": license_type,
+        "eula": None,
+    }
+    return group
 
 
-def _money(area: Decimal, price: Price | None, *, open_data: bool) -> Any:
+def _money(area: Decimal, price: Price | None, *, open_data: bool) -> GroupMoney:
     if open_data or price is None:
         return {
             "billableAreaSqkm": float(area),

@@ -21,7 +21,19 @@ class PricedCapture(TypedDict):
     areaSqkm: float
 
 
-class PriceGroup(TypedDict):
+class GroupMoney(TypedDict):
+    """What a group costs, and why."""
+
+    billableAreaSqkm: float
+    minimumAreaSqkm: float
+    pricePerSqkm: float
+    licenseFactor: float
+    priceRuleId: str | None
+    totalAud: float
+    totalCredits: int
+
+
+class PriceGroup(GroupMoney):
     """Captures that are priced together; the same object in estimates, replies to orders, and orders."""
 
     groupId: str
@@ -37,14 +49,7 @@ class PriceGroup(TypedDict):
     captures: list[PricedCapture]
     geometry: dict[str, Any]
     areaSqkm: float
-    billableAreaSqkm: float
-    minimumAreaSqkm: float
-    pricePerSqkm: float
     licenseType: str
-    licenseFactor: float
-    priceRuleId: str | None
-    totalAud: float
-    totalCredits: int
     eula: dict[str, Any] | None
 
 

@@ -41,6 +41,6 @@ async def _check_network(href: str, name: str, host_url: str | None) -> None:
         found = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except OSError as error:
         raise SourceUnreachable(href, "has a host name that cannot be resolved") from error
-    addresses = [ipaddress.ip_address(each[4][0].partition("%")[0]) for each in found]
+    addresses = [ipaddress.ip_address(str(each[4][0]).partition("%")[0]) for each in found]
     if not all(address.is_global for address in addresses):
         raise SourceRefused(href, "lies on a private network")
