@@ -185,7 +185,7 @@ class StacApi:
         unknown |= {"query", "filter"} - {"query": {"query"}, "cql2": {"filter"}}.get(self.filters, set())
         if self.strict and (declined := unknown & fields.keys()):
             return 400, {"code": "BadRequest", "description": f"{sorted(declined)} are not understood"}
-        found = [item for item in self.items if _matches(item, {k: v for k, v in fields.items() if k not in unknown})]
+        found = [item for item in self.items if stac_matches(item, {k: v for k, v in fields.items() if k not in unknown})]
         if "sortby" in fields and self.sorts:
             found.sort(key=lambda item: item["id"])
             found.sort(key=lambda item: item["properties"]["datetime"], reverse=True)
@@ -297,7 +297,7 @@ def _as_text(name: str, value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _matches(item: dict[str, Any], fields: dict[str, Any]) -> bool:
+def stac_matches(item: dict[str, Any], fields: dict[str, Any]) -> bool:
     area = _area(fields)
     return (
         item["id"] in fields.get("ids", [item["id"]])

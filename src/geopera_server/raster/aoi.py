@@ -84,7 +84,8 @@ def _span(low: float, high: float, size: int) -> tuple[int, int]:
 
 def _polygons(aoi: dict[str, Any]) -> MultiPolygon:
     try:
-        geometry = shapely.force_2d(shape(aoi))
+        with np.errstate(invalid="ignore"):
+            geometry = shapely.force_2d(shape(aoi))
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, shapely.errors.ShapelyError) as error:
         raise InvalidAoi("The AOI is not GeoJSON; send a Polygon or a MultiPolygon in longitude and latitude.") from error
     polygons = polygons_in(geometry)

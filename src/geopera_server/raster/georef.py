@@ -38,7 +38,9 @@ class Grid:
 
     def window(self, window: Window) -> Grid:
         """The part of the grid under the window; its pixels are the same pixels."""
-        moved = self.transform * Affine.translation(window.col_off, window.row_off)
+        a, b, c, d, e, f = self.transform[:6]
+        column, row = window.col_off, window.row_off
+        moved = Affine(a, b, a * column + b * row + c, d, e, d * column + e * row + f)
         return Grid(int(window.width), int(window.height), moved, self.crs)
 
     @cached_property

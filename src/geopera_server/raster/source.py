@@ -42,7 +42,6 @@ MAX_BLOCK_BYTES = 1000 * MEGABYTE
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 
 _HTTP_STATUS = re.compile(r"HTTP response code: (\d{3})")
-_BYTES_GOT = re.compile(r"got (\d+) bytes, expected \d+")
 _RETRY_STATUSES = {408, 425, 429}
 _UNSAFE_CHARACTERS = re.compile(r"[\x00-\x20\x7f]")
 
@@ -125,12 +124,9 @@ class Source:
             raise open_error(self.href, error) from None
 
     def _read_error(self, error: BaseException) -> SourceError:
-        got = _BYTES_GOT.search(chain_text(error))
-        if self._remote and got is not None and got[1] == "0":
+        if self._remote and "got 0 bytes" in chain_text(error):
             return SourceUnreachable(self.href, "stopped answering in the middle of the file")
-        if got is not None:
-            return SourceUnreadable(self.href, "ends too early: the file is truncated")
-        return SourceUnreadable(self.href, "is damaged: its pixels cannot be decoded")
+        return SourceUnreadable(self.href, "is damaged or truncated: its pixels cannot be decoded")
 
     def _check_blocks(self) -> None:
         height, width = self.dataset.block_shapes[0]

@@ -47,7 +47,10 @@ class FakeHost:
 
 
 def _after(items: Sequence[Item], cursor: str) -> list[Item]:
-    last = tuple(orjson.loads(base64.b64decode(cursor)))
+    try:
+        last = tuple(orjson.loads(base64.b64decode(cursor)))
+    except ValueError as error:
+        raise HostFailed("This is no cursor of this host. Start again without it.", refused=True) from error
     return [item for item in items if _position(item) > last]
 
 
