@@ -41,6 +41,11 @@ def numbered(name: str, number: int, *, longest: int | None = None) -> str:
     return name[: None if longest is None else longest - len(suffix)] + suffix
 
 
+def link_expiry(at: datetime) -> datetime:
+    """Returns until when an address given out at that time serves, on a whole second."""
+    return (at + timedelta(seconds=LINK_TTL_S)).replace(microsecond=0)
+
+
 def month_start(at: datetime) -> datetime:
     """Returns when the billing month of a UTC time began."""
     return at.replace(day=1, hour=0, minute=0, second=0, microsecond=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -163,7 +163,7 @@ def _href(asset: Row, *, links: Links, base_url: str, at: datetime) -> str:
         asset["href"],
         file_name=asset["file_name"],
         media_type=asset["media_type"],
-        expires_at=at + timedelta(seconds=rules.LINK_TTL_S),
+        expires_at=rules.link_expiry(at),
     )
     return base_url + signed.removeprefix(links.base_url)
 

@@ -197,11 +197,9 @@ async def names_of(conn: Connection, organization_id: str, ids: Sequence[str]) -
     return {(row["kind"], row["id"]): row["name"] for row in await cursor.fetchall()}
 
 
-async def lock_download(conn: Connection, asset_id: str, principal_id: str) -> None:
-    """Makes one principal's downloads of one asset take turns until the transaction ends."""
-    await conn.execute(
-        "SELECT pg_advisory_xact_lock(hashtextextended('egress:' || %s || ':' || %s, 0))", (asset_id, principal_id)
-    )
+async def lock_egress(conn: Connection, organization_id: str) -> None:
+    """Makes the downloads of one organization be counted in turn until the transaction ends."""
+    await conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('egress:' || %s, 0))", (organization_id,))
 
 
 async def has_open_grant(conn: Connection, organization_id: str, *, asset_id: str, principal_id: str, at: datetime) -> bool:

@@ -1,0 +1,110 @@
+"""Giving out addresses to download from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from geopera_server.domains.items import rules, store
+from geopera_server.domains.items.access import require_item_read
+from geopera_server.domains.items.shapes import Download, Egress
+from geopera_server.kernel.context import Context
+from geopera_server.kernel.errors import Gone, NotFound, RateLimited
+from geopera_server.kernel.ids import is_id
+from geopera_server.kernel.operation import operation
+
+_EXAMPLE = {
+    "item_id": "0192d3c4-0000-7000-8000-000000000000",
+    "asset_id": "0192d3c4-0000-7000-8000-000000000001",
+}
+
+
+class AssetDownloadInput(BaseModel):
+    """Which file of which item."""
+
+    item_id: str
+    asset_id: str
+
+
+@operation("items.asset.download", effect="share_export", scope="items:read", raw=True, example=_EXAMPLE)
+async def download(ctx: Context, given: AssetDownloadInput) -> Download:
+    """Returns an address that serves one file of an item for 15 minutes to whoever holds it.
+
+    The file's size counts once as egress for each caller and address's life. Files that lie elsewhere answer with their own
+    address and count nothing.
+    """
+    item = await require_item_read(ctx.conn, ctx.principal, given.item_id)
+    asset = await store.asset_of(ctx.conn, item["organization_id"], given.asset_id) if is_id(given.asset_id) else None
+    if asset is None or asset["item_id"] != item["id"] or asset["deleted_at"] is not None:
+        raise NotFound("asset")
+    if item["lifecycle_state"] == rules.EXPIRED:
+        raise Gone(
+            "The files of this item were kept until it expired. Order it again to have them back.", code="retention_expired"
+        )
+    ctx.touch("item", item["id"])
+    ctx.touch("asset", asset["id"])
+    expires_at = rules.link_expiry(ctx.now)
+    egress = await _count(ctx, asset)
+    return Download(
+        url=_url(ctx, asset),
+        method="GET",
+        expires_at=expires_at,
+        expires_in=rules.LINK_TTL_S,
+        file_name=asset["file_name"],
+        media_type=asset["media_type"],
+        file_size_bytes=asset["file_size_bytes"],
+        checksum=asset["checksum"],
+        egress=egress,
+    )
+
+
+def _url(ctx: Context, asset: Mapping[str, Any]) -> str:
+    if asset["external"]:
+        return str(asset["href"])
+    return ctx.links.download(
+        asset["href"],
+        file_name=asset["file_name"],
+        media_type=asset["media_type"],
+        expires_at=rules.link_expiry(ctx.now),
+    )
+
+
+async def _count(ctx: Context, asset: Mapping[str, Any]) -> Egress:
+    """Counts the download once while an address of the same caller lives; raises RateLimited beyond what the plan allows."""
+    organization_id = asset["organization_id"]
+    principal_id = ctx.principal.id if ctx.principal.id is not None and is_id(ctx.principal.id) else organization_id
+    await store.lock_egress(ctx.conn, organization_id)
+    plan = await store.plan_of(ctx.conn, organization_id)
+    used = await store.egress_since(ctx.conn, organization_id, rules.month_start(ctx.now))
+    counted = 0
+    if not asset["external"] and not await store.has_open_grant(
+        ctx.conn, organization_id, asset_id=asset["id"], principal_id=principal_id, at=ctx.now
+    ):
+        counted = asset["file_size_bytes"]
+        if not rules.egress_is_open(plan, used_bytes=used, more_bytes=counted):
+            raise _over(ctx, used_bytes=used, limit_bytes=rules.egress_limit(plan))
+        await store.insert_grant(
+            ctx.conn,
+            {
+                "asset_id": asset["id"],
+                "principal_id": principal_id,
+                "organization_id": organization_id,
+                "bytes": counted,
+                "issued_at": ctx.now,
+                "expires_at": rules.link_expiry(ctx.now),
+            },
+        )
+    return Egress(counted_bytes=counted, period_used_bytes=used + counted, period_limit_bytes=rules.egress_limit(plan))
+
+
+def _over(ctx: Context, *, used_bytes: int, limit_bytes: int | None) -> RateLimited:
+    seconds_left = math.ceil((rules.next_month(ctx.now) - ctx.now).total_seconds())
+    return RateLimited(
+        f"Your plan includes {limit_bytes:,} bytes of downloads a month and {used_bytes:,} are used."
+        " Choose a larger plan, or come back next month.",
+        code="egress_limited",
+        retry_after_s=seconds_left,
+    )
