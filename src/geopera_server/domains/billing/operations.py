@@ -1,0 +1,169 @@
+"""Reading the wallet and the plans, and an operator's grants and corrections."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, Field, field_validator
+
+from geopera_server.domains.billing import store
+from geopera_server.domains.billing.presenting import as_ledger_entry, as_plan
+from geopera_server.domains.billing.shapes import Balance, LedgerEntry, Plans, Transactions
+from geopera_server.domains.pricing.rules import CREDITS_PER_AUD, aud
+from geopera_server.kernel.context import Context
+from geopera_server.kernel.errors import InvalidInput, NotFound, PaymentRequired
+from geopera_server.kernel.ids import is_id
+from geopera_server.kernel.operation import operation
+from geopera_server.ledger import postings, reading
+
+MAX_PAGE = 1_000
+MAX_GRANT = 10**12
+
+
+class _Empty(BaseModel):
+    """Nothing to say."""
+
+
+@operation("billing.credits.balance", effect="read", scope="billing:read", raw=True, example={})
+async def credits_balance(ctx: Context, given: _Empty) -> Balance:  # noqa: ARG001
+    """Returns your organization's spendable and reserved credits."""
+    row = await store.wallet_of(ctx.conn, ctx.organization_id)
+    if row is None:
+        raise NotFound("organization")
+    balance = Balance(
+        organization_id=row["organization_id"],
+        balance=row["balance"],
+        reserved=row["reserved"],
+        total=row["balance"] + row["reserved"],
+        balance_aud=aud(row["balance"]),
+        currency="AUD",
+        billing_mode=row["billing_mode"],
+        as_of=ctx.now,
+    )
+    return balance if row["billing_mode"] != "enterprise" else {**balance, "accrued_credits": row["accrued"]}
+
+
+class TransactionsInput(BaseModel):
+    """Which page, and the reasons to show: one word, or several with commas."""
+
+    limit: int = Field(50, ge=1)
+    offset: int = Field(0, ge=0, le=2**62)
+    reason: str | None = None
+
+
+@operation(
+    "billing.credits.transactions",
+    effect="read",
+    scope="billing:read",
+    raw=True,
+    snapshot=True,
+    example={"limit": 20, "reason": "reserve,settle,release"},
+)
+async def credits_transactions(ctx: Context, given: TransactionsInput) -> Transactions:
+    """Lists the movements of your organization's credits, newest first."""
+    reasons = _reasons(given.reason)
+    limit = min(given.limit, MAX_PAGE)
+    rows = await reading.newest_entries(ctx.conn, ctx.organization_id, reasons=reasons, limit=limit, offset=given.offset)
+    return Transactions(
+        transactions=[as_ledger_entry(row) for row in rows],
+        total=await reading.count_entries(ctx.conn, ctx.organization_id, reasons),
+        limit=limit,
+        offset=given.offset,
+        balance=(await reading.balance_of(ctx.conn, ctx.organization_id))["balance"],
+    )
+
+
+def _reasons(text: str | None) -> list[str]:
+    words = [word.strip() for word in (text or "").split(",") if word.strip()]
+    for word in words:
+        if word not in reading.REASONS:
+            known = ", ".join(reading.REASONS)
+            raise InvalidInput(
+                f"There is no reason {word!r}. Use some of: {known}.", loc=("reason",), code="unknown_field_value"
+            )
+    return words
+
+
+@operation("billing.plans.list", effect="read", scope="billing:read", raw=True, public=True, example={})
+async def plans_list(ctx: Context, given: _Empty) -> Plans:  # noqa: ARG001
+    """Lists the plans of this deployment, cheapest first, those by contract last."""
+    rows = await store.plans(ctx.conn)
+    return Plans(plans=[as_plan(row) for row in rows], currency="AUD", credits_per_aud=CREDITS_PER_AUD)
+
+
+class GrantCreditsInput(BaseModel):
+    """Credits to give to an organization, or to take back with a minus."""
+
+    organization_id: str
+    credits: int = Field(ge=-MAX_GRANT, le=MAX_GRANT)
+    reason: str = Field(min_length=1, max_length=1_000)
+    order_id: str | None = None
+    force: bool = False
+
+    @field_validator("credits")
+    @classmethod
+    def _moves_something(cls, credits_given: int) -> int:
+        if credits_given == 0:
+            raise ValueError("credits must not be 0")
+        return credits_given
+
+
+class GrantCreditsOutput(BaseModel):
+    """The movement, and the spendable balance after it."""
+
+    ledger_entry: LedgerEntry
+    balance: int
+
+
+@operation(
+    "billing.admin.grant_credits",
+    effect="compute",
+    scope="admin:write",
+    extension=True,
+    idempotent=True,
+    example={"organization_id": "0192d3c4-0000-7000-8000-000000000000", "credits": 5_000, "reason": "Goodwill"},
+)
+async def admin_grant_credits(ctx: Context, given: GrantCreditsInput) -> GrantCreditsOutput:
+    """Gives credits to an organization, or corrects its balance downwards; an Idempotency-Key is required.
+
+    A correction stops at zero unless `force` is set.
+    """
+    if not ctx.idempotency_key:
+        raise InvalidInput(
+            "Send an Idempotency-Key header with a value of your own, so that a repeat grants nothing twice.",
+            loc=("Idempotency-Key",),
+        )
+    if not is_id(given.organization_id) or await store.wallet_of(ctx.conn, given.organization_id) is None:
+        raise NotFound("organization")
+    if given.order_id is not None and not await store.order_is_of(ctx.conn, given.organization_id, given.order_id):
+        raise NotFound("order")
+    entry = await postings.post(ctx.conn, _cause(ctx, given), _posting(given, ctx.idempotency_key))
+    if given.credits < 0 and entry["balance_after"] < 0 and not given.force:
+        available = entry["balance_after"] - given.credits
+        raise PaymentRequired(
+            f"Only {available:,} credits are there to take back. Take back less, or set force to leave the account in debt.",
+            available_credits=available,
+        )
+    ctx.touch("organization", given.organization_id)
+    return GrantCreditsOutput(ledger_entry=as_ledger_entry(entry), balance=entry["balance_after"])
+
+
+def _cause(ctx: Context, given: GrantCreditsInput) -> postings.Cause:
+    principal_id: Any = ctx.principal.id
+    return postings.Cause(
+        organization_id=given.organization_id,
+        invocation_id=ctx.invocation_id,
+        at=ctx.now,
+        principal_id=principal_id if principal_id is not None and is_id(principal_id) else None,
+        api_key_id=ctx.principal.api_key_id,
+        note=given.reason,
+    )
+
+
+def _posting(given: GrantCreditsInput, key: str) -> postings.Posting:
+    return postings.Posting(
+        reason="operator_grant" if given.credits > 0 else "correction",
+        credits=given.credits,
+        external_ref=f"{given.organization_id}:{key}",
+        order_id=given.order_id,
+    )

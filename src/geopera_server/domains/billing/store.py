@@ -1,0 +1,30 @@
+"""What billing asks of wallets, organizations and plans."""
+
+from __future__ import annotations
+
+from geopera_server.db.pool import Connection, Row
+
+
+async def wallet_of(conn: Connection, organization_id: str) -> Row | None:
+    """An organization's credits at one moment: spendable, reserved, and what it owes where it pays afterwards."""
+    cursor = await conn.execute(
+        "SELECT o.id AS organization_id, o.billing_mode, coalesce(a.balance, 0) AS balance,"
+        " coalesce(a.reserved, 0) AS reserved,"
+        " (SELECT coalesce(sum(x.credits), 0)::bigint FROM accrual x WHERE x.organization_id = o.id"
+        "  AND x.reversed_at IS NULL AND o.billing_mode = 'enterprise') AS accrued"
+        " FROM organization o LEFT JOIN ledger_account a ON a.organization_id = o.id WHERE o.id = %s",
+        (organization_id,),
+    )
+    return await cursor.fetchone()
+
+
+async def plans(conn: Connection) -> list[Row]:
+    """The deployment's plans, cheapest first; those with terms of their own, which have no price to tell, last."""
+    cursor = await conn.execute("SELECT * FROM plan ORDER BY NOT self_service, price_credits_monthly, position, id")
+    return await cursor.fetchall()
+
+
+async def order_is_of(conn: Connection, organization_id: str, order_id: str) -> bool:
+    """Whether an order is the organization's."""
+    cursor = await conn.execute("SELECT 1 FROM orders WHERE organization_id = %s AND id = %s", (organization_id, order_id))
+    return await cursor.fetchone() is not None
