@@ -126,11 +126,11 @@ class StacApi:
 
         self._fault(answer, times)
 
-    def answer(self, body: bytes, *, media_type: str = "application/json", times: int | None = None) -> None:
+    def answer(self, body: bytes, *, headers: dict[str, str] | None = None, times: int | None = None) -> None:
         """Answers searches with 200 and these bytes."""
 
         def answer(handler: _Handler, _reply: dict[str, Any]) -> None:
-            handler.start(200, {"Content-Type": media_type, "Content-Length": str(len(body))})
+            handler.start(200, {"Content-Length": str(len(body)), **(headers or {})})
             handler.wfile.write(body)
 
         self._fault(answer, times)
@@ -243,6 +243,7 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 30
+    disable_nagle_algorithm = True  # else each answer waits 40 ms for the acknowledgement of its headers
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)

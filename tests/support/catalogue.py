@@ -1,0 +1,128 @@
+"""Sources and scenes put straight into a database, and a kernel that calls catalogue operations without HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from pydantic import SecretStr
+
+from geopera_server.adapters.hosts import make_host_for
+from geopera_server.app import DOMAINS
+from geopera_server.db.pool import Connection, Pool, make_pool
+from geopera_server.domains.catalog import store
+from geopera_server.domains.catalog.importing import read_batch
+from geopera_server.domains.catalog.sources import Source
+from geopera_server.kernel.clock import now
+from geopera_server.kernel.context import Outside
+from geopera_server.kernel.pipeline import Call, Kernel
+from geopera_server.kernel.policy import RateCaps
+from geopera_server.kernel.principal import PLATFORM_ORGANIZATION_ID, Principal, service
+from geopera_server.kernel.registry import Registry, load
+from geopera_server.ports import HostFor, Ports
+from geopera_server.settings import Settings, SettingsSecrets
+from geopera_server.transports.http.links import SignedLinks
+
+BASE_URL = "http://geo.example:8000"
+
+
+def source(source_id: str, **more: Any) -> Source:
+    """A source with nothing special about it: commercial, an index, sold by itself."""
+    values: dict[str, Any] = {
+        "id": source_id, "title": source_id.title(), "description": "", "access_model": "commercial", "scope": "global",
+        "countries": [], "attribution": "", "license": "terms", "vendor": source_id, "collections": [],
+        "connector": {"kind": "index"}, "coverage": None,
+    }  # fmt: skip
+    return Source(**{**values, **more})
+
+
+def collection(collection_id: str, **more: Any) -> dict[str, Any]:
+    return {
+        "id": collection_id, "title": collection_id, "data_type": "optical", "gsd": None, "render_strategy": "cog",
+        "render_params": {}, "access_model": "commercial", **more,
+    }  # fmt: skip
+
+
+def item(
+    item_id: str, at: str, lon: float = 10.0, lat: float = 45.0, *, size: float = 1.0, **properties: Any
+) -> dict[str, Any]:
+    """A square item whose south-west corner is at lon, lat."""
+    east, north = lon + size, lat + size
+    return {
+        "type": "Feature", "stac_version": "1.0.0", "id": item_id, "collection": properties.pop("collection", "c1"),
+        "geometry": {"type": "Polygon", "coordinates": [[[lon, lat], [east, lat], [east, north], [lon, north], [lon, lat]]]},
+        "bbox": [lon, lat, east, north],
+        "properties": {"datetime": at, **properties},
+        "assets": properties.pop("assets", {"thumbnail": {"href": f"https://img.example/{item_id}.jpg", "type": "image/jpeg"}}),
+        "links": [],
+    }  # fmt: skip
+
+
+async def put_scenes(conn: Connection, of: Source, items: Sequence[dict[str, Any]]) -> None:
+    """Registers the source and imports the items, all of which must be fit."""
+    await store.save_source(conn, of, now())
+    batch = read_batch(of, items)
+    assert not batch.rejected, batch.rejected[:3]
+    await store.save_scenes(conn, of.id, batch.scenes, replace=True, at=now())
+    await store.note_kinds(conn, of.id, batch.scenes)
+
+
+@dataclass
+class Catalogue:
+    """A kernel over one database, with its real or given hosts."""
+
+    pool: Pool
+    kernel: Kernel
+    registry: Registry
+    principal: Principal
+
+    async def op(self, operation_id: str, body: dict[str, Any] | None = None) -> Any:
+        """Runs an operation as the service principal and returns its reply as JSON; raises what the kernel raises."""
+        call = Call(operation=self.registry.get(operation_id), given=body or {}, principal=self.principal)
+        return orjson.loads((await self.kernel.run(call)).body)
+
+    def outside(self) -> Outside:
+        """What a handler gets that goes outside."""
+        return Outside(
+            principal=self.principal,
+            operation_id="test",
+            invocation_id="test",
+            now=now(),
+            links=self.kernel.links,
+            secrets=self.kernel.secrets,
+            ports=self.kernel.ports,
+        )
+
+    async def put(self, of: Source, items: Sequence[dict[str, Any]] = ()) -> None:
+        async with self.pool.connection() as conn:
+            await put_scenes(conn, of, items)
+
+    async def sql(self, query: str, *values: Any) -> list[dict[str, Any]]:
+        async with self.pool.connection() as conn:
+            cursor = await conn.execute(query, values)
+            return await cursor.fetchall() if cursor.description else []
+
+
+@contextlib.asynccontextmanager
+async def opened_catalogue(
+    dsn: str, *, host_for: HostFor | None = None, organization_id: str = PLATFORM_ORGANIZATION_ID, **settings: Any
+) -> AsyncIterator[Catalogue]:
+    """Yields a kernel that can run the catalogue's operations against a database, with only the given sources in it."""
+    values = Settings(secret=SecretStr("a secret for tests that is long enough to pass"), **settings)
+    pool = make_pool(dsn, max_size=4)
+    await pool.open(wait=True)
+    try:
+        async with pool.connection() as conn:
+            await conn.execute("UPDATE catalog_source SET active = false")
+        async with make_host_for(pool.connection, values) as real:
+            ports = Ports(connect=pool.connection, host_for=host_for or real, store=None)  # type: ignore[arg-type]
+            kernel = Kernel(
+                pool=pool, ports=ports, links=SignedLinks(BASE_URL, b"k" * 32), secrets=SettingsSecrets(values),
+                authenticate=None, caps=RateCaps(), check_replies=True,  # type: ignore[arg-type]
+            )  # fmt: skip
+            yield Catalogue(pool, kernel, load(DOMAINS), service(organization_id=organization_id))
+    finally:
+        await pool.close()
