@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -16,10 +16,7 @@ from starlette.applications import Starlette
 
 from geopera_server.adapters.hosts import make_host_for
 from geopera_server.adapters.storage.objects import Objects, local_objects, objects_at
-from geopera_server.db.embedded import start_embedded
-from geopera_server.db.migrate import migrate
 from geopera_server.db.pool import Pool, make_pool
-from geopera_server.db.presence import kept_running, wait_for
 from geopera_server.domains.billing.seed import seed_plans
 from geopera_server.domains.catalog.seed import seed_sources
 from geopera_server.domains.catalog.store import forget_old_replies
@@ -58,20 +55,6 @@ class House:
     store: Objects
     links: SignedLinks
     asgi: Starlette
-
-
-@contextlib.contextmanager
-def database(settings: Settings) -> Iterator[str]:
-    """Yields the address of a migrated database: the one that is set, or an embedded one kept in the data folder."""
-    if settings.database_url is not None:
-        wait_for(settings.database_url, within_s=settings.database_wait_s)
-        _migrate(settings.database_url)
-        yield settings.database_url
-        return
-    with start_embedded(settings.data_dir / "postgres") as embedded, kept_running(embedded):
-        dsn = embedded.dsn()
-        _migrate(dsn)
-        yield dsn
 
 
 @contextlib.asynccontextmanager
@@ -196,8 +179,3 @@ def _scratch(settings: Settings) -> Path:
 def source_roots(settings: Settings) -> tuple[Path, ...]:
     """Returns the folders that scenes may name files in; the data folder's own `sources` is always one."""
     return tuple(root.resolve() for root in (settings.data_dir / "sources", *settings.source_roots))
-
-
-def _migrate(dsn: str) -> None:
-    if applied := migrate(dsn):
-        logger.info("the schema was brought to %s (%d migrations applied)", applied[-1], len(applied))

@@ -1,4 +1,7 @@
-"""A database that is there: waited for while it starts, brought back when it dies."""
+"""A database that is there: waited for while it starts, migrated, brought back when it dies.
+
+Apart from the composition root, so that it can come up while the rest of the house is still being loaded.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,28 @@ from collections.abc import Iterator
 
 import psycopg
 
-from geopera_server.db.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from geopera_server.db.embedded import EmbeddedPostgres, EmbeddedPostgresError, start_embedded
+from geopera_server.db.migrate import migrate
+from geopera_server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.2
 _RETRY_EVERY_S = 2.0
+
+
+@contextlib.contextmanager
+def database(settings: Settings) -> Iterator[str]:
+    """Yields the address of a migrated database: the one that is set, or an embedded one kept in the data folder."""
+    if settings.database_url is not None:
+        wait_for(settings.database_url, within_s=settings.database_wait_s)
+        _migrate(settings.database_url)
+        yield settings.database_url
+        return
+    with start_embedded(settings.data_dir / "postgres") as embedded, kept_running(embedded):
+        dsn = embedded.dsn()
+        _migrate(dsn)
+        yield dsn
 
 
 def wait_for(dsn: str, *, within_s: float) -> None:
@@ -63,3 +82,8 @@ def _restart_when_dead(embedded: EmbeddedPostgres, leaving: threading.Event) -> 
         except (EmbeddedPostgresError, OSError) as error:
             logger.error("the embedded PostgreSQL does not start: %s", error)  # noqa: TRY400  the text is for people
             pause_s = _RETRY_EVERY_S
+
+
+def _migrate(dsn: str) -> None:
+    if applied := migrate(dsn):
+        logger.info("the schema was brought to %s (%d migrations applied)", applied[-1], len(applied))

@@ -7,8 +7,8 @@ import getpass
 import sys
 from pathlib import Path
 
-from geopera_server.app import database
 from geopera_server.db.pool import Connection, make_pool
+from geopera_server.db.presence import database
 from geopera_server.domains.identity.bootstrap import create_api_key, create_organization, create_user
 from geopera_server.domains.identity.store.operators import claim_bootstrap, operator_exists
 from geopera_server.kernel.clock import now

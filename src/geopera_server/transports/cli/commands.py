@@ -68,7 +68,7 @@ def up(
         data_dir=data, port=port, host=host, database_url=database_url, public_url=public_url, background=background,
         log_level=log_level,
     )  # fmt: skip
-    from geopera_server.transports.cli.serving import serve
+    from geopera_server.transports.cli.process import serve
 
     serve(settings)
 
@@ -90,7 +90,7 @@ def worker(*, data: Data = None, database_url: DatabaseUrl = None, log_level: Lo
             "A worker needs GEOPERA_DATABASE_URL: the embedded PostgreSQL belongs to the one process that started it, and "
             "`geopera-server up` already does the background work there."
         )
-    from geopera_server.transports.cli.serving import work
+    from geopera_server.transports.cli.process import work
 
     work(settings)
 

@@ -8,9 +8,10 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from geopera_server.app import DOMAINS, database, seed
+from geopera_server.app import DOMAINS, seed
 from geopera_server.db.migrate import known_migrations
 from geopera_server.db.pool import make_pool
+from geopera_server.db.presence import database
 from geopera_server.kernel.registry import load
 from geopera_server.settings import Settings
 from geopera_server.transports.cli.given import default_of, variable_of

@@ -1,10 +1,9 @@
-"""The life of a server process: take the port, bring up the database, serve and work, end in order."""
+"""A house at work on an event loop: serving, or doing background work, until a signal comes."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterator
@@ -13,13 +12,11 @@ from typing import Any
 import uvicorn
 import uvloop
 
-from geopera_server.app import background, database, opened, seed
+from geopera_server.app import background, opened, seed
 from geopera_server.settings import Settings
 from geopera_server.transports.cli.explaining import place_of
-from geopera_server.transports.cli.listening import port_trouble, take_port, url_of
+from geopera_server.transports.cli.listening import port_trouble
 from geopera_server.transports.cli.signals import Signals
-
-logger = logging.getLogger(__name__)
 
 # What is under way may take this long to finish; supervisors commonly kill after 10 s (Docker) or 30 s (Kubernetes).
 FINISH_WITHIN_S = 6
@@ -27,22 +24,14 @@ FINISH_WITHIN_S = 6
 KEEP_ALIVE_S = 75
 
 
-def serve(settings: Settings) -> None:
-    """Serves until a signal comes, and prints one line with the address once it answers."""
-    signals = Signals()
-    with take_port(settings.host, settings.port) as bound:
-        base_url = url_of(bound, settings.host)
-        if settings.env == "production" and settings.public_url is None:
-            logger.warning("GEOPERA_PUBLIC_URL is not set: download addresses will begin with %s", base_url)
-        with database(settings) as dsn:
-            _run(_serve(settings, dsn, bound, base_url, signals), signals)
+def run_server(settings: Settings, dsn: str, bound: socket.socket, base_url: str, signals: Signals) -> None:
+    """Serves over a migrated database until a signal comes."""
+    _run(_serve(settings, dsn, bound, base_url, signals), signals)
 
 
-def work(settings: Settings) -> None:
-    """Does background work until a signal comes; serves nothing."""
-    signals = Signals()
-    with database(settings) as dsn:
-        _run(_work(settings, dsn, signals), signals)
+def run_worker(settings: Settings, dsn: str, signals: Signals) -> None:
+    """Does background work over a migrated database until a signal comes."""
+    _run(_work(settings, dsn, signals), signals)
 
 
 def _run(life: Coroutine[Any, Any, None], signals: Signals) -> None:
