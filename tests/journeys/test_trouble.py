@@ -63,7 +63,7 @@ REFUSALS = {
     "size 0": ("orders.list", {"size": 0}, 422, "invalid_input"),
     "unknown project": ("items.list", {"project_id": new_id()}, 404, "not_found"),
     "operator only": ("pricing.admin.list", {"organization_id": new_id()}, 403, "missing_scope"),
-    "unknown lineage kind": ("provenance.get", {"entity_type": "dream", "entity_id": "x"}, 422, "invalid_input"),
+    "unknown lineage kind": ("provenance.get", {"entity_type": "dream", "entity_id": "x"}, 422, "unknown_field_value"),
 }
 
 
