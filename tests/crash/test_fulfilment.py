@@ -106,7 +106,7 @@ def test_a_killed_worker_is_replaced_by_another(archive, database, place, tmp_pa
 async def test_the_database_may_restart_under_load(cluster, database, place, tmp_path, shared_data):
     """Calls fail with a problem that says so, or succeed; the house goes on by itself, and the ledger adds up."""
     async with served(database, place, data_dir=tmp_path, source_roots=[shared_data]) as server:
-        aoi = await open_archive(server, shared_data)
+        aoi = await open_archive(server, shared_data, price_aud="0.05")
         body = {
             "projectId": place.home.project_id,
             "captures": [{"id": "TEST_BOLZANO_1", "host": "test-archive", "geometry": aoi}],
