@@ -8,12 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.profiles import RFC_9106_LOW_MEMORY
 
 from geopera_server.domains.identity.rules import comparable_password
 
 # Each hash takes 64 MiB and a core for some 100 ms: a burst of sign-ins waits in line instead of taking all memory.
 _THREADS = ThreadPoolExecutor(max_workers=2, thread_name_prefix="argon2")
-_HASHER = PasswordHasher()
+_HASHER = PasswordHasher.from_parameters(RFC_9106_LOW_MEMORY)
 
 
 async def hashed(password: str) -> str:

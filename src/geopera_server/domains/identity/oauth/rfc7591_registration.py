@@ -49,6 +49,9 @@ def read_registration(body: Mapping[str, Any]) -> Registration:
     grant_types = _texts(body, "grant_types", [rfc6749_code.GRANT_TYPE])
     if unknown := [each for each in grant_types if each not in GRANT_TYPES]:
         raise _bad(f"Programs that register themselves cannot use the grant {unknown[0]}.")
+    if rfc6749_refresh.GRANT_TYPE not in grant_types:
+        # Every session comes with a refresh token, so every client may use one.
+        grant_types = (*grant_types, rfc6749_refresh.GRANT_TYPE)
     if any(each != "code" for each in _texts(body, "response_types", ["code"])):
         raise _bad("response_types can only hold code.")
     redirect_uris = _texts(body, "redirect_uris", [])
