@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import stat
 
 import pytest
 import pytest_asyncio
 
 from geopera_server.domains.identity.oauth import rfc8628_device, sessions, tokens
+from support.browser import Browser
 from support.clients import Clients
 from support.market import opened_market
 from support.serving import PASSWORD
@@ -141,29 +141,6 @@ async def test_credentials_from_the_environment(terminal, market):
     assert "Not logged in" in nothing.err
 
 
-class Browser:
-    """The human's other screen: opens pages and sends the forms on them."""
-
-    def __init__(self, http) -> None:
-        self.http = http
-        self.page = ""
-
-    async def open(self, address: str) -> None:
-        self.page = (await self.http.get(address)).text
-
-    async def send(self, **typed: str) -> str:
-        """Fills in the form of the page, sends it and returns what the next page says."""
-        action = re.search(r'<form method="post" action="([^"]+)"', self.page)
-        fields = {}
-        for tag in re.findall(r"<input [^>]*>", self.page):
-            attributes = dict(re.findall(r'(\w+)="([^"]*)"', tag))
-            fields[attributes["name"]] = attributes.get("value", "")
-        assert action, self.page
-        response = await self.http.post(action.group(1), data={**fields, **typed})
-        self.page = response.text
-        return self.page
-
-
 async def shown_address(process) -> str:
     """Reads a waiting `geopera login` until it shows where to go."""
     while True:
@@ -190,7 +167,7 @@ async def allowed_login(terminal, market) -> None:
     browser = Browser(market.http)
     await browser.open(address)
     assert "Sign in" in await browser.send()
-    assert "Allow" in await browser.send(username=market.place.home.email, password=PASSWORD, action="sign-in")
+    assert "Allow" in await browser.sign_in(market.place.home.email, PASSWORD)
     assert "Your device is connected" in await browser.send(action="allow")
     out, err = await asyncio.wait_for(process.communicate(), 30)
     assert b"Logged in as" in out, err
@@ -234,7 +211,7 @@ async def test_denied_device_login(terminal, market, brisk):
     browser = Browser(market.http)
     await browser.open(address)
     await browser.send()
-    await browser.send(username=market.place.home.email, password=PASSWORD, action="sign-in")
+    await browser.sign_in(market.place.home.email, PASSWORD)
     assert "Access denied" in await browser.send(action="deny")
     _, err = await asyncio.wait_for(process.communicate(), 30)
     assert b"Login was denied in the browser." in err

@@ -93,11 +93,20 @@ class Conversation:
 
     async def ask(self, **question: Any) -> Any:
         """Sends one question and returns the answer."""
-        stdin, stdout = self.process.stdin, self.process.stdout
+        await self.tell(**question)
+        return await self.heard()
+
+    async def tell(self, **words: Any) -> None:
+        """Sends one line that is not answered."""
+        stdin = self.process.stdin
         assert stdin is not None
-        assert stdout is not None
-        stdin.write(json.dumps(question).encode() + b"\n")
+        stdin.write(json.dumps(words).encode() + b"\n")
         await stdin.drain()
+
+    async def heard(self) -> Any:
+        """Returns what the process says next."""
+        stdout = self.process.stdout
+        assert stdout is not None
         line = await asyncio.wait_for(stdout.readline(), WITHIN_S)
         assert line, (await self.noise).decode()
         return json.loads(line)
