@@ -16,6 +16,8 @@ from geopera_server.kernel.context import Outside
 from geopera_server.ports.host import HostFailed, HostPage, HostQuery
 
 IDS_PER_SEARCH = 100
+COLLECTIONS_PER_ID = 4
+"""A catalogue may have one id in several collections, such as two processing levels of a scene."""
 
 Outcome = dict[str, list[FoundCapture]] | HostFailed
 """All captures that a host has under each id, or why it could not be asked."""
@@ -67,7 +69,7 @@ async def _at_host(outside: Outside, source: Source, ids: Sequence[str]) -> Outc
     for start in range(0, len(missing), IDS_PER_SEARCH):
         batch = missing[start : start + IDS_PER_SEARCH]
         try:
-            answer = await ask(outside, source, HostQuery(ids=tuple(batch), limit=len(batch)))
+            answer = await ask(outside, source, HostQuery(ids=tuple(batch), limit=len(batch) * COLLECTIONS_PER_ID))
         except HostFailed as failure:
             old = {each: _captures(source, kept[keys[each]], stale=True) for each in batch if keys.get(each) in kept}
             if len(old) < len(batch):

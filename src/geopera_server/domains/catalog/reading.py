@@ -100,8 +100,8 @@ def _gsd(source: Source, item: Item) -> float | None:
 def assets_of(item: Item) -> dict[str, dict[str, Any]]:
     """Returns the assets that have an address."""
     assets = item.get("assets")
-    found = assets.items() if isinstance(assets, Mapping) else ()
-    return {str(key): dict(each) for key, each in found if isinstance(each, Mapping) and isinstance(each.get("href"), str)}
+    found = assets.items() if isinstance(assets, dict) else ()
+    return {str(key): each for key, each in found if isinstance(each, dict) and isinstance(each.get("href"), str)}
 
 
 def shown_assets(assets: Mapping[str, Asset], *, open_data: bool) -> dict[str, Asset]:
