@@ -28,14 +28,15 @@ def api():
 
 
 @pytest_asyncio.fixture
-async def catalogue(database, api):
-    async with opened_catalogue(database, host_timeout_s=5) as opened:
-        open_s2 = collection("sentinel-2-l2a", access_model="open", gsd=10.0)
-        connector = {"kind": "stac", "url": api.url}
-        await opened.put(source("open-api", access_model="open", license="CC0", collections=[open_s2], connector=connector))
-        scenes = [item("A", "2024-05-01T12:00:00Z", gsd=0.5, **{"eo:cloud_cover": 7.5}), item("B", "2024-05-02T00:00:00Z")]
-        await opened.put(source("archive", vendor="acme"), scenes)
-        yield opened
+async def catalogue(empty_catalogue, api):
+    open_s2 = collection("sentinel-2-l2a", access_model="open", gsd=10.0)
+    connector = {"kind": "stac", "url": api.url}
+    await empty_catalogue.put(
+        source("open-api", access_model="open", license="CC0", collections=[open_s2], connector=connector)
+    )
+    scenes = [item("A", "2024-05-01T12:00:00Z", gsd=0.5, **{"eo:cloud_cover": 7.5}), item("B", "2024-05-02T00:00:00Z")]
+    await empty_catalogue.put(source("archive", vendor="acme"), scenes)
+    return empty_catalogue
 
 
 async def find(catalogue, *wanted, **how):

@@ -6,7 +6,6 @@ import asyncio
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from geopera_server.domains.catalog.importing import read_batch
 from geopera_server.domains.catalog.seed import SOURCES, seed_sources
@@ -18,10 +17,9 @@ from support.stac_api import StacApi, real_items
 ARCHIVE = {"id": "archive", "title": "Archive", "access_model": "commercial", "connector": {"kind": "index"}}
 
 
-@pytest_asyncio.fixture
-async def catalogue(database):
-    async with opened_catalogue(database) as opened:
-        yield opened
+@pytest.fixture
+def catalogue(empty_catalogue):
+    return empty_catalogue
 
 
 async def import_scenes(catalogue, features: list[Any], host: str = "archive", **more: Any) -> dict[str, Any]:
@@ -231,16 +229,16 @@ async def test_two_imports_at_once_lose_nothing(catalogue):
     assert {each["id"] for each in saved["collections"]} == {"c0", "c1", "c2", "c3"}
 
 
-async def test_seeds_add_and_never_overwrite(catalogue):
-    async with catalogue.pool.connection() as conn:
-        await catalogue.sql("UPDATE catalog_source SET title = 'Ours' WHERE id = 'siis'")
-        await catalogue.sql("DELETE FROM catalog_source WHERE id = 'vantor'")
-        await catalogue.sql("DELETE FROM price_rule WHERE vendor = 'vantor'")
+async def test_seeds_add_and_never_overwrite(database):
+    async with opened_catalogue(database) as seeded, seeded.pool.connection() as conn:
+        await seeded.sql("UPDATE catalog_source SET title = 'Ours' WHERE id = 'siis'")
+        await seeded.sql("DELETE FROM catalog_source WHERE id = 'vantor'")
+        await seeded.sql("DELETE FROM price_rule WHERE vendor = 'vantor'")
         await seed_sources(conn)
         await seed_price_list(conn)
-    rows = {row["id"]: row["title"] for row in await catalogue.sql("SELECT id, title FROM catalog_source")}
+        rows = {row["id"]: row["title"] for row in await seeded.sql("SELECT id, title FROM catalog_source")}
+        prices = await seeded.sql("SELECT vendor, resolution, price_per_sqkm_aud AS aud FROM price_rule ORDER BY 1, 2")
     assert set(rows) == {each.id for each in SOURCES}
     assert rows["siis"] == "Ours"
-    prices = await catalogue.sql("SELECT vendor, resolution, price_per_sqkm_aud AS aud FROM price_rule ORDER BY 1, 2")
     assert "vantor" not in {row["vendor"] for row in prices}
     assert {"vendor": "cgstl", "resolution": "0.75m", "aud": 8} in prices

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-import pytest_asyncio
 from shapely.geometry import box, mapping
 
 from geopera_server.adapters.hosts.fake import FakeHost
@@ -27,10 +26,9 @@ def stac_source(api: StacApi, source_id: str = "open-api", **more) -> Source:
     return source(source_id, **{**values, **more, "connector": {"kind": "stac", "url": api.url}})
 
 
-@pytest_asyncio.fixture
-async def catalogue(database):
-    async with opened_catalogue(database, host_timeout_s=5) as opened:
-        yield opened
+@pytest.fixture
+def catalogue(empty_catalogue):
+    return empty_catalogue
 
 
 @pytest.fixture

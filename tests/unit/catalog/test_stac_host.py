@@ -38,11 +38,6 @@ def api():
         yield running
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    monkeypatch.setattr(fetch, "FIRST_PAUSE_S", 0.001)
-
-
 async def failure(host, query=EMPTY) -> HostFailed:
     with pytest.raises(HostFailed) as failed:
         await host.search(query)
@@ -71,14 +66,14 @@ async def test_a_slow_host_keeps_nobody_else_waiting(api, client):
 
 
 @pytest.mark.parametrize("status", [429, 502, 503])
-async def test_a_busy_host_is_asked_again(api, client, quick, status):
+async def test_a_busy_host_is_asked_again(api, client, status):
     api.fail(status, times=2)
     page = await StacHost(client, api.url, timeout_s=5).search(EMPTY)
     assert len(page.features) == 5
     assert len(api.searches) == 3
 
 
-async def test_a_busy_host_is_not_asked_for_ever(api, client, quick):
+async def test_a_busy_host_is_not_asked_for_ever(api, client):
     api.fail(503)
     failed = await failure(StacHost(client, api.url, timeout_s=5))
     assert "503" in failed.reason
@@ -111,12 +106,12 @@ async def test_other_failures_are_not_tried_again(api, client, status):
     assert len(api.searches) == 1
 
 
-async def test_a_broken_line_is_tried_again(api, client, quick):
+async def test_a_broken_line_is_tried_again(api, client):
     api.hang_up(times=1)
     assert (await StacHost(client, api.url, timeout_s=5).search(EMPTY)).features
 
 
-async def test_a_closed_port_fails_at_once(client, quick):
+async def test_a_closed_port_fails_at_once(client):
     with StacApi(ITEMS) as gone:
         url = gone.url
     started = time.perf_counter()
