@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, Field, field_validator
@@ -11,7 +12,7 @@ from geopera_server.domains.billing.presenting import as_ledger_entry, as_plan
 from geopera_server.domains.billing.shapes import Balance, LedgerEntry, Plans, Transactions
 from geopera_server.domains.pricing.rules import CREDITS_PER_AUD, aud
 from geopera_server.kernel.context import Context
-from geopera_server.kernel.errors import InvalidInput, NotFound, PaymentRequired
+from geopera_server.kernel.errors import Conflict, InvalidInput, NotFound, PaymentRequired
 from geopera_server.kernel.ids import is_id
 from geopera_server.kernel.operation import operation
 from geopera_server.ledger import postings, reading
@@ -126,30 +127,39 @@ class GrantCreditsOutput(BaseModel):
 async def admin_grant_credits(ctx: Context, given: GrantCreditsInput) -> GrantCreditsOutput:
     """Gives credits to an organization, or corrects its balance downwards; an Idempotency-Key is required.
 
-    A correction stops at zero unless `force` is set.
+    A correction stops at zero unless `force` is set. The same key grants once, however long ago.
     """
     if not ctx.idempotency_key:
         raise InvalidInput(
             "Send an Idempotency-Key header with a value of your own, so that a repeat grants nothing twice.",
             loc=("Idempotency-Key",),
         )
-    if not is_id(given.organization_id) or await store.wallet_of(ctx.conn, given.organization_id) is None:
+    if not is_id(given.organization_id) or not await store.lock_account(ctx.conn, given.organization_id):
         raise NotFound("organization")
     if given.order_id is not None and not await store.order_is_of(ctx.conn, given.organization_id, given.order_id):
         raise NotFound("order")
-    entry = await postings.post(ctx.conn, _cause(ctx, given), _posting(given, ctx.idempotency_key))
+    ctx.touch("organization", given.organization_id)
+    posting = _posting(given, ctx.idempotency_key)
+    entry = await store.operator_entry_of(ctx.conn, given.organization_id, posting.external_ref)
+    if entry is None:
+        entry = await postings.post(ctx.conn, _cause(ctx, given), posting)
+        _check_debt(entry, given)
+    elif (entry["credits"], entry["note"], entry["order_id"]) != (given.credits, given.reason, given.order_id):
+        raise Conflict("This Idempotency-Key was used for another grant. Send a new one.", code="idempotency_mismatch")
+    return GrantCreditsOutput(ledger_entry=as_ledger_entry(entry), balance=entry["balance_after"])
+
+
+def _check_debt(entry: Mapping[str, Any], given: GrantCreditsInput) -> None:
     if given.credits < 0 and entry["balance_after"] < 0 and not given.force:
         available = entry["balance_after"] - given.credits
         raise PaymentRequired(
             f"Only {available:,} credits are there to take back. Take back less, or set force to leave the account in debt.",
             available_credits=available,
         )
-    ctx.touch("organization", given.organization_id)
-    return GrantCreditsOutput(ledger_entry=as_ledger_entry(entry), balance=entry["balance_after"])
 
 
 def _cause(ctx: Context, given: GrantCreditsInput) -> postings.Cause:
-    principal_id: Any = ctx.principal.id
+    principal_id = ctx.principal.id
     return postings.Cause(
         organization_id=given.organization_id,
         invocation_id=ctx.invocation_id,

@@ -28,3 +28,19 @@ async def order_is_of(conn: Connection, organization_id: str, order_id: str) -> 
     """Whether an order is the organization's."""
     cursor = await conn.execute("SELECT 1 FROM orders WHERE organization_id = %s AND id = %s", (organization_id, order_id))
     return await cursor.fetchone() is not None
+
+
+async def lock_account(conn: Connection, organization_id: str) -> bool:
+    """Keeps others from moving an organization's credits until the transaction ends; False when there is no such account."""
+    cursor = await conn.execute("SELECT 1 FROM ledger_account WHERE organization_id = %s FOR NO KEY UPDATE", (organization_id,))
+    return await cursor.fetchone() is not None
+
+
+async def operator_entry_of(conn: Connection, organization_id: str, external_ref: str) -> Row | None:
+    """What an operator posted under a reference, whether grant or correction."""
+    cursor = await conn.execute(
+        "SELECT * FROM ledger_entry WHERE organization_id = %s AND reason IN ('operator_grant', 'correction')"
+        " AND external_ref = %s",
+        (organization_id, external_ref),
+    )
+    return await cursor.fetchone()
