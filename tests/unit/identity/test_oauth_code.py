@@ -268,3 +268,12 @@ async def test_the_human_chooses_the_organization(realms, client):
     code = sent_back(await browser.send(consent, action="allow", organization_id=second.organization["id"]))["code"]
     me = (await realms.op("users.me", token=(await browser.exchange(code))["access_token"])).json()
     assert (me["organization_id"], me["organization_role"]) == (second.organization["id"], "viewer")
+
+
+async def test_asking_for_everything_is_said_in_one_line(realms, client):
+    document = (await realms.http.get("/.well-known/oauth-authorization-server/realms/public")).json()
+    browser = Browser(realms, client, scope=" ".join(document["scopes_supported"]))
+    consent = await browser.sign_in(await browser.open())
+    assert "everything that your role allows" in consent.text
+    code = sent_back(await browser.send(consent, action="allow"))["code"]
+    assert "admin:read" not in (await browser.exchange(code))["scope"].split()

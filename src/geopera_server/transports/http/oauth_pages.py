@@ -260,11 +260,12 @@ def _program(content: dict[str, Any]) -> str:
 
 
 def _narrowed(content: dict[str, Any]) -> list[str] | None:
+    """Returns what the program asks for, or None when that is all there is: nobody reads a list of fifty."""
     if content["flow"] == "device":
-        narrowed: list[str] | None = content["scopes"]
-        return narrowed
-    asked = scopes.asked_for(content["request"]["scope"])
-    return None if asked is None else sorted(asked)
+        asked = None if content["scopes"] is None else frozenset(content["scopes"])
+    else:
+        asked = scopes.asked_for(content["request"]["scope"])
+    return None if asked is None or asked >= scopes.CUSTOMER else sorted(asked)
 
 
 def _whereto(content: dict[str, Any]) -> list[tuple[str, str]]:
