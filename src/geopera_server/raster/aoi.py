@@ -125,7 +125,9 @@ def _near(polygons: MultiPolygon, grid: Grid) -> BaseGeometry:
     """
     west, south, east, north = grid.outline.bounds
     margin = max((east - west) / 20, (north - south) / 20, PIECE_DEGREES)
-    surroundings = box(west - margin, max(south - margin, -90.0), east + margin, min(north + margin, 90.0))
+    # Never more than one turn: around a pole, what lies there twice would cancel itself out.
+    beside = min(margin, max(0.0, (360.0 - (east - west)) / 2))
+    surroundings = box(west - beside, max(south - margin, -90.0), east + beside, min(north + margin, 90.0))
     turns = (-720.0, -360.0, 0.0, 360.0, 720.0)
     moved = [shapely.affinity.translate(polygons, xoff=turn).intersection(surroundings) for turn in turns]
     return _with_area(shapely.union_all([part for part in moved if not part.is_empty]))

@@ -62,8 +62,8 @@ def clip_to_cog(
     `aoi` is a GeoJSON geometry in WGS84, None for the whole raster. `band_names` replace the source's. `resampling`
     is the method for overviews; without it, class bands are told by name or colour table. An AOI with only invalid
     pixels in it still gives a file, with statistics of None. `progress` hears shares from 0 to 1; `should_stop` is
-    asked several times a second. Raises SourceError, AoiError, TooLarge, WriteFailed or Stopped, and leaves nothing
-    behind then.
+    asked after each chunk of 16 MB and between steps, of which the final copy is the longest (2 s per 100 million
+    values). Raises SourceError, AoiError, TooLarge, WriteFailed or Stopped, and leaves nothing behind then.
     """
     with open_source(href) as source:
         grid = grid_of(source)

@@ -87,9 +87,9 @@ class Grid:
     def outline(self) -> Polygon:
         """The edge of the grid in longitude and latitude.
 
-        Longitudes run on over ±180 where the grid crosses the antimeridian, so that it stays one polygon. A grid with
-        a pole inside becomes the cap above its edge, over all longitudes. An edge that leaves the Earth, as in a view
-        of the full disk, is replaced by the box around what is on it.
+        Longitudes run on over ±180 where the grid does, so that it stays one polygon; those of a grid in degrees are
+        counted as the grid counts them. A grid with a pole inside becomes the cap above its edge, over all longitudes.
+        An edge that leaves the Earth, as in a view of the full disk, is replaced by the box around what is on it.
         """
         ring = self.lonlat_of_pixels(_edge(self.width, self.height))
         if not np.isfinite(ring).all():
@@ -99,8 +99,14 @@ class Grid:
             return _cap(ring, pole)
         if not self.pyproj_crs.is_geographic:
             ring[:, 0] = np.unwrap(ring[:, 0], period=360.0)
-        turns = 360.0 * math.floor(((ring[:, 0].min() + ring[:, 0].max()) / 2 + 180.0) / 360.0)
-        return Polygon(ring - (turns, 0.0))
+        return Polygon(ring)
+
+    @cached_property
+    def _usual_outline(self) -> BaseGeometry:
+        """The outline with its middle between -180 and 180."""
+        west, _, east, _ = self.outline.bounds
+        turns = math.floor(((west + east) / 2 + 180.0) / 360.0)
+        return shapely.affinity.translate(self.outline, xoff=-360.0 * turns)
 
     def _pole_inside(self) -> float | None:
         if self.pyproj_crs.is_geographic:
@@ -112,7 +118,7 @@ class Grid:
         return None
 
     def _box_of_interior(self) -> Polygon:
-        columns, rows = np.meshgrid(np.linspace(0, self.width, 65), np.linspace(0, self.height, 65))
+        columns, rows = np.meshgrid(np.linspace(0, self.width, 129), np.linspace(0, self.height, 129))
         lonlat = self.lonlat_of_pixels(np.column_stack([columns.ravel(), rows.ravel()]))
         lonlat = lonlat[np.isfinite(lonlat).all(axis=1)]
         if len(lonlat) == 0:
@@ -126,14 +132,14 @@ class Grid:
     def footprint_wgs84(self) -> dict[str, Any]:
         """The outline as a GeoJSON Polygon, or as a MultiPolygon cut at the antimeridian (RFC 7946, 3.1.9)."""
         tolerance = max(self._pixel_degrees() / 2, 10.0**-COORDINATE_DECIMALS)
-        pieces = [orient(piece) for piece in cut_at_antimeridian(self.outline.simplify(tolerance))]
-        rounded = [shapely.set_precision(piece, 10.0**-COORDINATE_DECIMALS) for piece in pieces]
+        pieces = cut_at_antimeridian(self._usual_outline.simplify(tolerance))
+        rounded = [orient(shapely.set_precision(piece, 10.0**-COORDINATE_DECIMALS)) for piece in pieces]
         shape = MultiPolygon(rounded) if len(rounded) != 1 else rounded[0]
         return cast("dict[str, Any]", _lists(mapping(shape)))
 
     def bbox_wgs84(self) -> tuple[float, float, float, float]:
         """West, south, east, north; west is greater than east across the antimeridian (RFC 7946, 5.2)."""
-        west, south, east, north = self.outline.bounds
+        west, south, east, north = self._usual_outline.bounds
         if east - west >= 360.0:
             west, east = -180.0, 180.0
         elif east > 180.0:

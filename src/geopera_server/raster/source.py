@@ -123,6 +123,12 @@ class Source:
         except GDAL_ERRORS as error:
             raise open_error(self.href, error) from None
 
+    def header_error(self, error: BaseException) -> SourceError:
+        """What a GDAL error outside of `read` means: some property of the dataset lies in a part that is broken."""
+        if self._remote:
+            return SourceUnreachable(self.href, "stopped answering in the middle of the file")
+        return self._read_error(error)
+
     def _read_error(self, error: BaseException) -> SourceError:
         if self._remote and "got 0 bytes" in chain_text(error):
             return SourceUnreachable(self.href, "stopped answering in the middle of the file")
@@ -149,7 +155,10 @@ def open_source(href: str) -> Iterator[Source]:
     # Not for remote files: GDAL fetches for its decoding threads one by one and without retries.
     threads = {} if href.lower().startswith("http") else {"GDAL_NUM_THREADS": "ALL_CPUS"}
     with gdal_env(**threads), Source(href) as source:
-        yield source
+        try:
+            yield source
+        except GDAL_ERRORS as error:
+            raise source.header_error(error) from None
 
 
 def open_error(href: str, error: BaseException) -> SourceError:
