@@ -142,11 +142,18 @@ async def background(house: House) -> AsyncIterator[None]:
 
 
 async def _every(seconds: float, what: str, step: Callable[[], Awaitable[None]]) -> None:
+    """Repeats a step until cancelled; a failure is told once and does not end it."""
+    waits = False
     while True:
         try:
             await step()
+            waits = False
         except (psycopg.Error, PoolTimeout, OSError) as error:
-            logger.warning("%s waits: the database does not answer (%s)", what, error)
+            if not waits:
+                logger.warning("%s waits: the database does not answer (%s)", what, error)
+            waits = True
+        except Exception:
+            logger.exception("%s broke and is tried again", what)
         await asyncio.sleep(seconds)
 
 

@@ -61,6 +61,8 @@ def make_pool(dsn: str, *, min_size: int = 2, max_size: int = 20) -> Pool:
         min_size=min_size,
         max_size=max_size,
         timeout=10.0,
+        # Given up soon, since whoever asks next begins anew at once: the waits in between double, up to minutes.
+        reconnect_timeout=2.0,
         open=False,
         name="geopera",
     )

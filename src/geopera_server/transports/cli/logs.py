@@ -13,4 +13,6 @@ def log_to_stderr(level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    # Says in many lines what our own say in one while the database is away.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     logging.getLogger("geopera_server").setLevel(level.upper())

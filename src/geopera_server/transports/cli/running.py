@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterator
@@ -47,6 +48,7 @@ async def _serve(settings: Settings, dsn: str, bound: socket.socket, base_url: s
     with _cancelled_by(signals):
         async with opened(settings, dsn, base_url=base_url) as house:
             await seed(house.pool)
+            _collect_from_here_on()
             async with background(house):
                 config = uvicorn.Config(
                     house.asgi, host=settings.host, port=settings.port, http="httptools", ws="none", lifespan="off",
@@ -62,9 +64,16 @@ async def _work(settings: Settings, dsn: str, signals: Signals) -> None:
     ending = asyncio.Event()
     with _cancelled_by(signals):
         async with opened(settings, dsn, base_url=f"http://{settings.host}:{settings.port}") as house, background(house):
+            _collect_from_here_on()
             _say(f"Geopera Server's worker takes jobs from {place_of(dsn)}")
             with signals.calling(ending.set):
                 await ending.wait()
+
+
+def _collect_from_here_on() -> None:
+    # What is loaded stays, so collections need not look at it again.
+    gc.freeze()
+    gc.enable()
 
 
 @contextlib.contextmanager
