@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psycopg
 from psycopg_pool import PoolTimeout
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from geopera_server.adapters.hosts import make_host_for
 from geopera_server.adapters.storage.objects import Objects, local_objects, objects_at
@@ -54,7 +54,7 @@ class House:
     registry: Registry
     store: Objects
     links: SignedLinks
-    asgi: Starlette
+    asgi: ASGIApp
 
 
 @contextlib.asynccontextmanager

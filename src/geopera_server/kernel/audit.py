@@ -35,6 +35,13 @@ _INSERT = (
 )
 
 
+_COPY = (
+    "COPY audit_event (invocation_id, at, operation_id, side_effect, scope, principal_type, principal_id, api_key_id,"
+    " organization_id, status, code, outcome, duration_ms, ip, user_agent, entities, input_digest, idempotency_key_hash,"
+    " replayed) FROM STDIN"
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEvent:
     """What is kept of one call; holds digests where inputs or keys could be secret."""
@@ -118,8 +125,9 @@ class AuditWriter:
             return
         batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
         try:
-            async with self._connect() as conn, conn.cursor() as cursor:
-                await cursor.executemany(_INSERT, [event.row() for event in batch])
+            async with self._connect() as conn, conn.cursor() as cursor, cursor.copy(_COPY) as copy:
+                for event in batch:
+                    await copy.write_row(event.row())
         except psycopg.Error:
             logger.warning("audit rows wait: the database does not answer", exc_info=True)
             self._waiting.extendleft(reversed(batch))

@@ -80,6 +80,7 @@ class _Trace:
     principal: Principal = GUEST
     entities: tuple[tuple[str, str], ...] = ()
     input_digest: str | None = None
+    admitted: bool = False
     audited: bool = False
 
     def event(self, status: int, *, code: str | None = None, replayed: bool = False) -> AuditEvent:
@@ -137,7 +138,14 @@ class Kernel:
         """
         trace = _Trace(call, now(), time.perf_counter())
         try:
-            return await self._run(call, trace)
+            try:
+                return await self._run(call, trace)
+            except psycopg.OperationalError:
+                if trace.admitted:
+                    raise
+                # Nothing has been done yet, and after a restart of the database the pool is full of dead connections.
+                await self.pool.check()
+                return await self._run(call, trace)
         except Exception as error:
             refusal = as_refusal(error)
             if not trace.audited:
@@ -158,30 +166,24 @@ class Kernel:
 
     async def _run(self, call: Call, trace: _Trace) -> Reply:
         operation = call.operation
-        trace.principal = call.principal or await self._admit(call, trace.at)
-        policy.authorise(operation, trace.principal)
-        given = parse_input(operation, call.given)
-        trace.input_digest = hashlib.sha256(canonical(call.given)).hexdigest()
+        async with self.pool.connection() as conn:
+            trace.principal = call.principal or await self._admit(conn, call, trace.at)
+            trace.admitted = True
+            policy.authorise(operation, trace.principal)
+            given = parse_input(operation, call.given)
+            trace.input_digest = hashlib.sha256(canonical(call.given)).hexdigest()
+            if operation.reads and not operation.goes_outside:
+                return self._noted(trace, await self._read(conn, trace, given))
         if operation.goes_outside:
-            reply = render(operation, await operation.handler(self._outside(trace), given), check=self.check_replies)
-        elif operation.reads:
-            reply = await self._read(trace, given)
-        else:
-            return await self._change(trace, given)
+            result = await operation.handler(self._outside(trace), given)
+            return self._noted(trace, render(operation, result, check=self.check_replies))
+        return await self._change(trace, given)
+
+    def _noted(self, trace: _Trace, reply: Reply) -> Reply:
         self.reads_audit.add(trace.event(reply.status))
         return reply
 
-    async def _admit(self, call: Call, at: datetime) -> Principal:
-        try:
-            async with self.pool.connection() as conn:
-                return await self._admit_over(conn, call, at)
-        except psycopg.OperationalError:
-            # Nothing has been done yet, and after a restart of the database the pool is full of dead connections.
-            await self.pool.check()
-            async with self.pool.connection() as conn:
-                return await self._admit_over(conn, call, at)
-
-    async def _admit_over(self, conn: Connection, call: Call, at: datetime) -> Principal:
+    async def _admit(self, conn: Connection, call: Call, at: datetime) -> Principal:
         if call.credential is None:
             if not call.operation.public:
                 raise Unauthenticated("No credential was sent. Send 'Authorization: Bearer <token or API key>'.")
@@ -193,16 +195,14 @@ class Kernel:
         policy.check_rate(admission, call.operation.rate_class, self.caps, at)
         return admission.principal
 
-    async def _read(self, trace: _Trace, given: Any) -> Reply:
-        operation = trace.call.operation
-        async with self.pool.connection() as conn:
-            ctx = self._context(trace, conn)
-            if not operation.snapshot:
+    async def _read(self, conn: Connection, trace: _Trace, given: Any) -> Reply:
+        operation, ctx = trace.call.operation, self._context(trace, conn)
+        if not operation.snapshot:
+            result = await operation.handler(ctx, given)
+        else:
+            async with conn.transaction():
+                await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
                 result = await operation.handler(ctx, given)
-            else:
-                async with conn.transaction():
-                    await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-                    result = await operation.handler(ctx, given)
         trace.entities = tuple(ctx.touched)
         return render(operation, result, check=self.check_replies)
 

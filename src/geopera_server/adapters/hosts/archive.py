@@ -30,14 +30,7 @@ MAX_READ = 20_000
 
 _COMPARISONS: dict[Comparison, str] = {"eq": "==", "neq": "!=", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
 
-_MANY_THERE = """
-SELECT count(*) >= %(few)s AS many FROM (
-    SELECT 1 FROM scene
-     WHERE deleted_at IS NULL AND period && %(period)s::tstzrange
-       AND (extent && %(box)s::box OR extent && %(box_across)s::box
-            OR extent_across && %(box)s::box OR extent_across && %(box_across)s::box)
-     LIMIT %(few)s) AS there
-"""
+_MANY_THERE = "SELECT many_scenes(%(box)s::box, %(box_across)s::box, %(period)s::tstzrange, %(few)s) AS many"
 
 _WAYS = {
     "place": """
@@ -56,18 +49,24 @@ WITH there AS MATERIALIZED (
 SELECT scene.* FROM newest JOIN scene ON scene.host = %(host)s AND scene.id = newest.id
  ORDER BY newest.captured_at DESC, newest.id
 """,
-    # IS TRUE keeps the planner from the spatial index, whose matches it always takes to be few.
+    # IS TRUE keeps the planner from the spatial index; collection by collection it walks the index by time.
     "time": """
-SELECT * FROM scene
- WHERE host = %(host)s AND deleted_at IS NULL AND period && %(period)s::tstzrange
-   AND captured_at <= %(at)s::timestamptz AND (captured_at < %(at)s::timestamptz OR id > %(after)s)
-   AND captured_at <= %(end)s::timestamptz + (SELECT coalesce(max(longest), '0') FROM scene_kind WHERE host = %(host)s)
-   AND captured_at >= %(start)s::timestamptz - (SELECT coalesce(max(longest), '0') FROM scene_kind WHERE host = %(host)s)
-   AND (%(box)s::box IS NULL
-        OR (extent && %(box)s::box OR extent && %(box_across)s::box
-            OR extent_across && %(box)s::box OR extent_across && %(box_across)s::box) IS TRUE)
-   AND (%(collections)s::text[] IS NULL OR collection = ANY (%(collections)s))
-   AND (%(condition)s::jsonpath IS NULL OR properties @@ %(condition)s::jsonpath)
+SELECT scene.* FROM (
+    SELECT collection, max(longest) AS longest FROM scene_kind
+     WHERE host = %(host)s AND (%(collections)s::text[] IS NULL OR collection = ANY (%(collections)s))
+     GROUP BY collection
+) AS kind CROSS JOIN LATERAL (
+    SELECT * FROM scene
+     WHERE host = %(host)s AND collection = kind.collection AND deleted_at IS NULL
+       AND captured_at <= %(at)s::timestamptz AND (captured_at < %(at)s::timestamptz OR id > %(after)s)
+       AND captured_at BETWEEN %(start)s::timestamptz - kind.longest AND %(end)s::timestamptz + kind.longest
+       AND (period && %(period)s::tstzrange) IS TRUE
+       AND (%(box)s::box IS NULL
+            OR (extent && %(box)s::box OR extent && %(box_across)s::box
+                OR extent_across && %(box)s::box OR extent_across && %(box_across)s::box) IS TRUE)
+       AND (%(condition)s::jsonpath IS NULL OR properties @@ %(condition)s::jsonpath)
+     ORDER BY captured_at DESC, id LIMIT %(limit)s
+) AS scene
  ORDER BY captured_at DESC, id LIMIT %(limit)s
 """,
     "ids": """

@@ -186,8 +186,8 @@ INSERT INTO oauth_client (id, name, grant_types, created_at) VALUES
 CREATE FUNCTION admit(p_key_hash bytea, p_session_id uuid, p_requested_organization uuid, p_rate_class text, p_at timestamptz)
 RETURNS TABLE (
     principal_type text, principal_id uuid, organization_id uuid, organization_role text, permissions text[],
-    session_scopes text[], operator boolean, standing text, key_rate_limit integer,
-    used_by_organization integer, used_by_key integer
+    session_scopes text[], operator boolean, standing text, key_rate_limit integer, key_expires_at timestamptz,
+    credential_epoch bigint, used_by_organization integer, used_by_key integer
 ) LANGUAGE plpgsql AS $$
 DECLARE
     v_window   timestamptz := date_trunc('minute', p_at);
@@ -196,6 +196,7 @@ DECLARE
     v_key      uuid;
     v_used_at  timestamptz;
 BEGIN
+    SELECT e.epoch INTO credential_epoch FROM credential_epoch e;   -- before all that it vouches for
     IF p_session_id IS NOT NULL THEN
         SELECT s.user_id, s.api_key_id, s.organization_id, s.scopes, s.last_used_at
           INTO v_user, v_key, organization_id, session_scopes, v_used_at
@@ -222,8 +223,9 @@ BEGIN
            AND m.organization_id = coalesce(p_requested_organization, admit.organization_id, m.organization_id)
          ORDER BY m.created_at, m.organization_id LIMIT 1;
     ELSE
-        SELECT 'api_key', k.id, k.organization_id, k.permissions, k.rate_limit, k.last_used_at, o.standing, false
-          INTO principal_type, principal_id, organization_id, permissions, key_rate_limit, v_used_at, standing, operator
+        SELECT 'api_key', k.id, k.organization_id, k.permissions, k.rate_limit, k.expires_at, k.last_used_at, o.standing, false
+          INTO principal_type, principal_id, organization_id, permissions, key_rate_limit, key_expires_at, v_used_at, standing,
+               operator
           FROM api_key k JOIN organization o ON o.id = k.organization_id
          WHERE k.id = v_key AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > p_at);
         IF NOT FOUND THEN RETURN; END IF;
@@ -243,3 +245,29 @@ BEGIN
     END IF;
     RETURN NEXT;
 END $$;
+
+-- Grows with every change that may take a right away from somebody. A server that has looked a credential up may use what it
+-- found for as long as this number stays, and reads the number with the statement that counts the call.
+CREATE TABLE credential_epoch (
+    only_row boolean NOT NULL PRIMARY KEY DEFAULT true CHECK (only_row),
+    epoch    bigint  NOT NULL
+);
+INSERT INTO credential_epoch VALUES (true, 1);
+
+CREATE FUNCTION begin_credential_epoch() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE credential_epoch SET epoch = epoch + 1;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER auth_session_ends AFTER UPDATE OF ended_at, scopes, organization_id ON auth_session
+    FOR EACH ROW EXECUTE FUNCTION begin_credential_epoch();
+CREATE TRIGGER api_key_changes AFTER UPDATE OF revoked_at, permissions, rate_limit, expires_at ON api_key
+    FOR EACH ROW EXECUTE FUNCTION begin_credential_epoch();
+CREATE TRIGGER membership_changes AFTER INSERT OR UPDATE OR DELETE ON membership
+    FOR EACH ROW EXECUTE FUNCTION begin_credential_epoch();
+CREATE TRIGGER app_user_changes AFTER UPDATE OF status, operator ON app_user
+    FOR EACH ROW EXECUTE FUNCTION begin_credential_epoch();
+CREATE TRIGGER organization_standing_changes AFTER UPDATE OF standing ON organization
+    FOR EACH ROW EXECUTE FUNCTION begin_credential_epoch();
+CREATE TRIGGER row_goes AFTER DELETE ON auth_session FOR EACH STATEMENT EXECUTE FUNCTION begin_credential_epoch();

@@ -39,8 +39,23 @@ CREATE TABLE scene (
 );
 CREATE INDEX scene_place_and_time ON scene USING gist (extent, period) WHERE deleted_at IS NULL;
 CREATE INDEX scene_place_across ON scene USING gist (extent_across) WHERE extent_across IS NOT NULL AND deleted_at IS NULL;
-CREATE INDEX scene_newest ON scene (host, captured_at DESC, id) WHERE deleted_at IS NULL;
+CREATE INDEX scene_newest ON scene (host, collection, captured_at DESC, id) WHERE deleted_at IS NULL;
 CREATE INDEX scene_by_id ON scene (id) WHERE deleted_at IS NULL;
+
+-- Says whether that many scenes lie in either box at some time in the range, looking at no more than it must. The planner takes
+-- matches of boxes to be rare wherever they are, so it would rather read all of them, or the whole table.
+CREATE FUNCTION many_scenes(place box, place_across box, during tstzrange, few bigint) RETURNS boolean
+LANGUAGE sql STABLE SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+    SELECT count(*) >= few FROM (
+        (SELECT 1 FROM scene WHERE deleted_at IS NULL AND extent && place AND period && during LIMIT few)
+        UNION ALL
+        (SELECT 1 FROM scene WHERE deleted_at IS NULL AND extent && place_across AND period && during LIMIT few)
+        UNION ALL
+        (SELECT 1 FROM scene WHERE deleted_at IS NULL AND extent_across && place AND period && during LIMIT few)
+        UNION ALL
+        (SELECT 1 FROM scene WHERE deleted_at IS NULL AND extent_across && place_across AND period && during LIMIT few)
+    ) AS there
+$$;
 
 -- What kinds of scenes a host has had, so that nobody needs to look through all of them.
 CREATE TABLE scene_kind (

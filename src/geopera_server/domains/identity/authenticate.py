@@ -1,7 +1,8 @@
-"""Turns a credential into a principal: one lookup in the database, whatever the credential looks like.
+"""Turns a credential into a principal: one statement for a credential seen before, one more for a new one.
 
-Roles, key scopes and the state of session, key, human and organization are read anew with every call, so that whatever ends
-or changes them acts on the next call. A token only says which session it belongs to.
+Whatever ends or changes a right acts on the next call, everywhere: it grows the credential epoch in its own transaction. What a
+lookup has found is used again for at most a minute and only while that epoch stays, which the statement that counts the call
+reads along. A token only says which session it belongs to.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from psycopg import AsyncConnection
@@ -23,6 +24,8 @@ from geopera_server.kernel.errors import NotFound
 from geopera_server.kernel.ids import is_id
 from geopera_server.kernel.operation import RateClass
 from geopera_server.kernel.principal import Admission, Authenticator, Credential, Principal
+
+REMEMBERED_CREDENTIALS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ def make_authenticator(tokens: Tokens, key_pepper: bytes) -> Authenticator:
 
     It raises NotFound when the call asks for an organization that the principal does not belong to.
     """
+    seen: dict[tuple[str, str | None], _Seen] = {}
 
     async def authenticate(
         conn: AsyncConnection[dict[str, Any]], credential: Credential, rate_class: RateClass
@@ -57,27 +61,67 @@ def make_authenticator(tokens: Tokens, key_pepper: bytes) -> Authenticator:
         lookup = lookup_for(credential.token, tokens, key_pepper, at)
         if lookup is None:
             return None
-        requested = credential.requested_organization_id
-        row = await sessions.admit(
-            conn,
-            key_hash=lookup.key_hash,
-            session_id=lookup.session_id,
-            requested_organization_id=requested if requested and is_id(requested) else None,
-            rate_class=rate_class,
-            at=at,
-        )
-        if row is None:
-            return None
-        if requested and requested.lower() != row["organization_id"]:
-            raise NotFound("organization")
-        return Admission(
-            principal=principal_of(row, session_id=lookup.session_id),
-            used_by_organization=row["used_by_organization"],
-            used_by_key=row["used_by_key"],
-            key_cap=row["key_rate_limit"],
-        )
+        asked = (credential.token, credential.requested_organization_id)
+        known = seen.get(asked)
+        if known is not None and known.good_until > at:
+            counted = await sessions.count_call(conn, known.bucket(rate_class), at)
+            if counted["epoch"] == known.epoch:
+                return Admission(principal=known.principal, used_by_organization=counted["used"])
+            del seen[asked]
+            return _admission(await _look_up(conn, lookup, credential, None, at), lookup, used=counted["used"])
+        row = await _look_up(conn, lookup, credential, rate_class, at)
+        admission = _admission(row, lookup)
+        if row is not None and admission is not None and row["key_rate_limit"] is None:
+            if len(seen) >= REMEMBERED_CREDENTIALS:
+                seen.clear()
+            seen[asked] = _Seen(admission.principal, row["credential_epoch"], _good_until(row, at))
+        return admission
 
     return authenticate
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    principal: Principal
+    epoch: int
+    good_until: datetime
+
+    def bucket(self, rate_class: RateClass) -> str:
+        return f"{rate_class}:{self.principal.organization_id or self.principal.id}"
+
+
+def _good_until(row: Row, at: datetime) -> datetime:
+    """A minute, so that last_used_at stays true; never past the end of a key."""
+    minute_on = at + timedelta(minutes=1)
+    return minute_on if row["key_expires_at"] is None else min(minute_on, row["key_expires_at"])
+
+
+async def _look_up(
+    conn: Connection, lookup: Lookup, credential: Credential, rate_class: RateClass | None, at: datetime
+) -> Row | None:
+    requested = credential.requested_organization_id
+    row = await sessions.admit(
+        conn,
+        key_hash=lookup.key_hash,
+        session_id=lookup.session_id,
+        requested_organization_id=requested if requested and is_id(requested) else None,
+        rate_class=rate_class,
+        at=at,
+    )
+    if row is not None and requested and requested.lower() != row["organization_id"]:
+        raise NotFound("organization")
+    return row
+
+
+def _admission(row: Row | None, lookup: Lookup, *, used: int | None = None) -> Admission | None:
+    if row is None:
+        return None
+    return Admission(
+        principal=principal_of(row, session_id=lookup.session_id),
+        used_by_organization=row["used_by_organization"] if used is None else used,
+        used_by_key=row["used_by_key"],
+        key_cap=row["key_rate_limit"],
+    )
 
 
 async def identify(conn: Connection, session_id: str, at: datetime) -> Principal | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Sequence
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -12,11 +11,12 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from geopera_server.kernel.errors import Denied, NotFound, OperationError, Unauthenticated
 from geopera_server.kernel.pipeline import Kernel
 from geopera_server.kernel.registry import Registry
-from geopera_server.transports.http.calls import MethodNotAllowed, Operations, credential_of
+from geopera_server.transports.http.calls import OUR_HEADERS, MethodNotAllowed, Operations, credential_of
 from geopera_server.transports.http.edge import Crashes, Ids
 from geopera_server.transports.http.problems import problem_response
 from geopera_server.transports.openapi import openapi_bytes
@@ -30,29 +30,26 @@ CALLERS_HEADERS = (
     "X-Organization-Id",
     "X-Request-Id",
 )
-OUR_HEADERS = ("X-Invocation-Id", "X-Request-Id", "Idempotency-Replayed", "Retry-After")
 
 
-def make_app(
-    kernel: Kernel,
-    registry: Registry,
-    *,
-    max_body_bytes: int,
-    more_routes: Sequence[BaseRoute] = (),
-    lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]] | None = None,
-) -> Starlette:
+def make_app(kernel: Kernel, registry: Registry, *, max_body_bytes: int, more_routes: Sequence[BaseRoute] = ()) -> ASGIApp:
     """Returns the application over a kernel; `more_routes` are sign-in, downloads and whatever is not an operation."""
     operations = Operations(kernel, registry, max_body_bytes=max_body_bytes)
-    documents = Documents(kernel, registry)
-    methods = ["GET", "POST", "HEAD"]
+    rest = _everything_else(Documents(kernel, registry), more_routes)
+
+    async def front(scope: Scope, receive: Receive, send: Send) -> None:
+        await (operations if operations.takes(scope) else rest)(scope, receive, send)
+
+    return front
+
+
+def _everything_else(documents: Documents, more_routes: Sequence[BaseRoute]) -> Starlette:
     return Starlette(
         routes=[
-            Route("/v1/op/{operation_id}", operations.canonical, methods=methods),
             Route("/openapi.json", documents.customer, methods=["GET"]),
             Route("/openapi.admin.json", documents.operator, methods=["GET"]),
             Route("/healthz", documents.health, methods=["GET"]),
             *more_routes,
-            Route("/v1/{path:path}", operations.alias, methods=methods),
         ],
         middleware=[
             Middleware(Ids),
@@ -67,14 +64,14 @@ def make_app(
             Middleware(Crashes),
         ],
         exception_handlers={HTTPException: _http_exception},
-        lifespan=lifespan,
     )
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
-        refusal: OperationError = MethodNotAllowed(f"{request.url.path} does not take {request.method}.")
+        allowed = (error.headers or {}).get("Allow", "GET")
+        refusal: OperationError = MethodNotAllowed(f"{request.url.path} does not take {request.method}.", allow=allowed)
     else:
         refusal = NotFound(detail=f"There is nothing at {request.url.path}. /openapi.json lists what there is.")
     return problem_response(refusal, request.state.invocation_id, headers=dict(error.headers or {}))

@@ -1,116 +1,217 @@
-"""From a request to a call and from a reply to a response; the only place where HTTP meets the pipeline."""
+"""From a request to a call and from a reply to a response; the only place where HTTP meets the pipeline.
+
+Nearly every request comes this way, so it is written against ASGI itself: Starlette's request, response, router and CORS
+layers cost more than a short read does.
+"""
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from geopera_server.kernel.errors import NotFound, OperationError, TooLarge
+from geopera_server.kernel.encoding import dumps
+from geopera_server.kernel.errors import InvalidInput, NotFound, OperationError, TooLarge
+from geopera_server.kernel.ids import new_id
 from geopera_server.kernel.operation import Operation
 from geopera_server.kernel.pipeline import Call, Kernel
 from geopera_server.kernel.principal import Credential
 from geopera_server.kernel.registry import Registry
 from geopera_server.kernel.reply import Reply
 from geopera_server.kernel.validation import from_query, parse_body
-from geopera_server.transports.http.problems import problem_response
+from geopera_server.transports.http.problems import MEDIA_TYPE, Crashed, headers_of, problem_body
 
+logger = logging.getLogger(__name__)
+
+CANONICAL_PREFIX = "/v1/op/"
 ALIAS_PREFIX = "/v1/"
+READING = frozenset({"GET", "HEAD"})
+OUR_HEADERS = ("X-Invocation-Id", "X-Request-Id", "Idempotency-Replayed", "Retry-After")
+_CORS = ((b"access-control-allow-origin", b"*"), (b"access-control-expose-headers", ", ".join(OUR_HEADERS).encode()))
+_SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
 class MethodNotAllowed(OperationError):
-    """The address exists and takes other methods; Allow names them."""
+    """The address exists and takes other methods; `allow` names them."""
 
     default_code = "method_not_allowed"
 
+    def __init__(self, detail: str, *, allow: str) -> None:
+        super().__init__(f"{detail} Use {allow.replace(', ', ' or ')}.")
+        self.allow = allow
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A request as far as a call needs it; header names are lower case."""
+
+    method: str
+    path: str
+    query: bytes
+    headers: Mapping[bytes, bytes]
+    ip: str | None
+    invocation_id: str
+
+    def header(self, name: bytes) -> str | None:
+        """Returns a header's text, or None."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
 
 class Operations:
-    """Endpoints that run whichever operation the address names."""
+    """An ASGI application that runs whichever operation the address names."""
 
     def __init__(self, kernel: Kernel, registry: Registry, *, max_body_bytes: int) -> None:
         self._kernel = kernel
         self._registry = registry
         self._max_body_bytes = max_body_bytes
 
-    async def canonical(self, request: Request) -> Response:
-        """Serves /v1/op/{operation_id}."""
-        return await self._serve(request, request.path_params["operation_id"])
+    @staticmethod
+    def takes(scope: Scope) -> bool:
+        """Says whether a request is for an operation; a browser's preflight is not."""
+        return bool(scope["type"] == "http" and scope["path"].startswith(ALIAS_PREFIX) and scope["method"] != "OPTIONS")
 
-    async def alias(self, request: Request) -> Response:
-        """Serves /v1/{resource}/{action}: the id with its dots as slashes."""
-        return await self._serve(request, request.path_params["path"].strip("/").replace("/", "."))
-
-    async def _serve(self, request: Request, operation_id: str) -> Response:
-        invocation_id: str = request.state.invocation_id
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        client = scope["client"]
+        incoming = Incoming(
+            scope["method"],
+            scope["path"],
+            scope["query_string"],
+            dict(scope["headers"]),
+            client[0] if client else None,
+            new_id(),
+        )
         try:
-            operation = self._registry.find(operation_id)
-            if operation is None:
-                raise NotFound(
-                    detail=f"There is no operation {operation_id!r}. /openapi.json lists them all.", code="unknown_operation"
-                )
-            if request.method != "POST" and not operation.reads:
-                return problem_response(
-                    MethodNotAllowed(f"{operation.id} changes things: use POST."), invocation_id, headers={"Allow": "POST"}
-                )
-            given = await self._given(request, operation)
-            reply = await self._kernel.run(self._call(request, operation, given, invocation_id))
+            reply = await self._run(incoming, receive)
+        except ClientDisconnect:
+            return
         except OperationError as error:
-            return problem_response(error, invocation_id)
-        return as_response(reply)
+            reply = _refusal(error, incoming)
+        except Exception:
+            logger.exception("call %s %s crashed as %s", incoming.method, incoming.path, incoming.invocation_id)
+            reply = _refusal(Crashed(), incoming)
+        await _send(reply, incoming, send)
 
-    async def _given(self, request: Request, operation: Operation) -> Mapping[str, Any]:
-        if request.method == "POST":
-            return parse_body(await read_body(request, self._max_body_bytes))
-        return from_query(operation, request.query_params.multi_items())
-
-    def _call(self, request: Request, operation: Operation, given: Mapping[str, Any], invocation_id: str) -> Call:
-        return Call(
+    async def _run(self, incoming: Incoming, receive: Receive) -> Reply:
+        operation_id = _operation_id(incoming.path)
+        operation = self._registry.find(operation_id)
+        if operation is None:
+            raise NotFound(
+                detail=f"There is no operation {operation_id!r}. /openapi.json lists them all.", code="unknown_operation"
+            )
+        if incoming.method != "POST" and not (operation.reads and incoming.method in READING):
+            raise MethodNotAllowed(
+                f"{operation.id} does not take {incoming.method}.", allow="GET, POST" if operation.reads else "POST"
+            )
+        given = await self._given(incoming, operation, receive)
+        call = Call(
             operation=operation,
             given=given,
-            credential=credential_of(request),
-            idempotency_key=request.headers.get("idempotency-key"),
-            ip=request.client.host if request.client else None,
-            user_agent=request.headers.get("user-agent"),
-            invocation_id=invocation_id,
+            credential=_credential(incoming),
+            idempotency_key=incoming.header(b"idempotency-key"),
+            ip=incoming.ip,
+            user_agent=incoming.header(b"user-agent"),
+            invocation_id=incoming.invocation_id,
         )
+        return await self._kernel.run(call)
+
+    async def _given(self, incoming: Incoming, operation: Operation, receive: Receive) -> Mapping[str, Any]:
+        if incoming.method == "POST":
+            return parse_body(await _body(incoming.header(b"content-length") or "", receive, self._max_body_bytes))
+        try:
+            query = parse_qsl(incoming.query.decode("ascii"), keep_blank_values=True, errors="strict")
+        except ValueError as error:
+            raise InvalidInput(f"The query string cannot be read: {error}.") from error
+        return from_query(operation, query)
+
+
+def _operation_id(path: str) -> str:
+    if path.startswith(CANONICAL_PREFIX):
+        return path.removeprefix(CANONICAL_PREFIX)
+    return path.removeprefix(ALIAS_PREFIX).strip("/").replace("/", ".")
+
+
+def _refusal(error: OperationError, incoming: Incoming) -> Reply:
+    headers = headers_of(error)
+    if isinstance(error, MethodNotAllowed):
+        headers["Allow"] = error.allow
+    body = dumps(problem_body(error, incoming.invocation_id))
+    return Reply(status=error.status, body=body, media_type=MEDIA_TYPE, headers=headers)
+
+
+async def _send(reply: Reply, incoming: Incoming, send: Send) -> None:
+    invocation_id = incoming.invocation_id.encode()
+    request_id = incoming.headers.get(b"x-request-id")
+    headers = [
+        (b"content-type", reply.media_type.encode("latin-1")),
+        (b"content-length", str(len(reply.body)).encode()),
+        (b"x-invocation-id", invocation_id),
+        (b"x-request-id", request_id if request_id and _SANE_REQUEST_ID.fullmatch(request_id) else invocation_id),
+    ]
+    headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers.items()]
+    if b"origin" in incoming.headers:
+        headers += _CORS
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if incoming.method == "HEAD" else reply.body})
+
+
+def _credential(incoming: Incoming) -> Credential | None:
+    """Returns what the caller identifies with: X-API-Key before Authorization; None when neither was sent."""
+    return _credential_in(
+        incoming.header(b"x-api-key"), incoming.header(b"authorization"), incoming.header(b"x-organization-id")
+    )
 
 
 def credential_of(request: Request) -> Credential | None:
-    """Returns what the caller identifies with: X-API-Key before Authorization; None when neither was sent."""
+    """Returns the same for a request that is not for an operation."""
     headers = request.headers
-    token = headers.get("x-api-key")
+    return _credential_in(headers.get("x-api-key"), headers.get("authorization"), headers.get("x-organization-id"))
+
+
+def _credential_in(key: str | None, authorization: str | None, organization_id: str | None) -> Credential | None:
+    token = key
     if not token:
-        authorization = headers.get("authorization")
         if not authorization:
             return None
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() not in {"bearer", "apikey"}:
             token = authorization
-    return Credential(token=token.strip(), requested_organization_id=headers.get("x-organization-id"))
+    return Credential(token=token.strip(), requested_organization_id=organization_id)
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:
+    """Returns the body of a request that is not for an operation, under the same limit."""
+    return await _body(request.headers.get("content-length", ""), request.receive, max_bytes)
+
+
+async def _body(declared: str, receive: Receive, max_bytes: int) -> bytes:
     """Returns the body, refusing it with TooLarge as soon as it is known to be over the limit."""
-    declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > max_bytes:
         raise _too_large(max_bytes)
-    body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > max_bytes:
-                raise _too_large(max_bytes)
-    except ClientDisconnect:
-        return b""
+    message = await receive()
+    if not message.get("more_body"):
+        return _chunk(message)
+    body = bytearray(_chunk(message))
+    while message.get("more_body"):
+        message = await receive()
+        body += _chunk(message)
+        if len(body) > max_bytes:
+            raise _too_large(max_bytes)
     return bytes(body)
+
+
+def _chunk(message: Mapping[str, Any]) -> bytes:
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    chunk: bytes = message.get("body", b"")
+    return chunk
 
 
 def _too_large(max_bytes: int) -> TooLarge:
     return TooLarge(f"The body is larger than {max_bytes:,} bytes. Send less in one call.")
-
-
-def as_response(reply: Reply) -> Response:
-    """Returns the reply as sent."""
-    return Response(reply.body, reply.status, headers=reply.headers, media_type=reply.media_type)

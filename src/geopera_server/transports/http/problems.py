@@ -38,13 +38,19 @@ def _name(loc: list[str | int]) -> str:
     return ".".join(str(part) for part in loc[1:]) or "body"
 
 
-def problem_response(error: OperationError, invocation_id: str, *, headers: dict[str, str] | None = None) -> Response:
-    """Returns the problem as a response, with Retry-After where the error names a time."""
-    sent = dict(headers or {})
+def headers_of(error: OperationError) -> dict[str, str]:
+    """Returns the headers a problem travels with: when to come back, and how to identify oneself."""
+    headers: dict[str, str] = {}
     if error.retry_after_s is not None:
-        sent["Retry-After"] = str(error.retry_after_s)
+        headers["Retry-After"] = str(error.retry_after_s)
     if error.status == http.HTTPStatus.UNAUTHORIZED:
-        sent["WWW-Authenticate"] = 'Bearer realm="public"'
+        headers["WWW-Authenticate"] = 'Bearer realm="public"'
+    return headers
+
+
+def problem_response(error: OperationError, invocation_id: str, *, headers: dict[str, str] | None = None) -> Response:
+    """Returns the problem as a response."""
+    sent = {**(headers or {}), **headers_of(error)}
     return Response(dumps(problem_body(error, invocation_id)), error.status, headers=sent, media_type=MEDIA_TYPE)
 
 

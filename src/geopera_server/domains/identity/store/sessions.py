@@ -24,6 +24,19 @@ async def admit(
     return await cursor.fetchone()
 
 
+async def count_call(conn: Connection, bucket: str, at: datetime) -> Row:
+    """Counts a call whose credential is known already, and says whether anything was taken from anybody since."""
+    cursor = await conn.execute(
+        "INSERT INTO rate_window AS w VALUES (%s, date_trunc('minute', %s::timestamptz), 1)"
+        " ON CONFLICT (bucket, window_start) DO UPDATE SET used = w.used + 1"
+        " RETURNING w.used, (SELECT epoch FROM credential_epoch) AS epoch",
+        (bucket, at),
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return row
+
+
 async def insert_session(conn: Connection, row: dict[str, Any]) -> Row:
     """Opens a session."""
     cursor = await conn.execute(
