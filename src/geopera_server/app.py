@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 DOMAINS = "geopera_server.domains"
 SEAL_EVERY_S = 0.5
 SWEEP_EVERY_S = 60.0
+RESTART_AFTER_S = 1.0
 
 
 @dataclass(slots=True)
@@ -128,7 +129,7 @@ async def background(house: House) -> AsyncIterator[None]:
             asyncio.create_task(_every(SEAL_EVERY_S, "sealing", lambda: _seal(house, key)), name="sealer"),
             asyncio.create_task(_every(SWEEP_EVERY_S, "sweeping", lambda: _sweep(house)), name="sweeper"),
         ]
-    working = asyncio.create_task(worker.run(), name="worker") if worker else None
+    working = asyncio.create_task(_keep_working(worker), name="worker") if worker else None
     try:
         yield
     finally:
@@ -139,6 +140,18 @@ async def background(house: House) -> AsyncIterator[None]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await kernel.reads_audit.stop()
+
+
+async def _keep_working(worker: jobs.Worker) -> None:
+    """Runs the worker until it is stopped; a defect in it is told and does not leave jobs lying."""
+    while True:
+        try:
+            await worker.run()
+        except Exception:
+            logger.exception("the worker broke and begins anew")
+            await asyncio.sleep(RESTART_AFTER_S)
+        else:
+            return
 
 
 async def _every(seconds: float, what: str, step: Callable[[], Awaitable[None]]) -> None:

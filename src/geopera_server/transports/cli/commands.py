@@ -21,6 +21,7 @@ from geopera_server.transports.cli.given import (
     settings_from,
 )
 from geopera_server.transports.cli.logs import log_to_stderr
+from geopera_server.transports.cli.signals import Stopped
 from geopera_server.transports.cli.trouble import Trouble
 
 RUN = "Run a server"
@@ -71,6 +72,33 @@ def up(
     from geopera_server.transports.cli.process import serve
 
     serve(settings)
+
+
+@commands.command(
+    rich_help_panel=RUN,
+    epilog="Example: **geopera-server demo --data ./data/demo --port 8000 --serve**",
+    short_help="Walk through everything on real imagery.",
+)
+def demo(
+    *,
+    data: Data = None,
+    port: Port = None,
+    serve: Annotated[bool, typer.Option("--serve", help="Go on serving afterwards, until Ctrl-C.")] = False,
+    log_level: LogLevel = None,
+) -> None:
+    """Search, price, order and receive real Sentinel-2 imagery from a server of its own, printing each call.
+
+    The imagery comes with the installation and nothing is asked of the internet. Run again, it goes on with what is there.
+    """
+    settings = _settings(data_dir=data, port=port, log_level=log_level)
+    if settings.env == "production":
+        raise SettingsRefused("The demo makes accounts and data that no production deployment wants. Unset GEOPERA_ENV.")
+    from geopera_server.transports.cli.process import demonstrate
+
+    try:
+        demonstrate(settings, stay=serve)
+    except Stopped:
+        raise typer.Exit(130) from None
 
 
 @commands.command(
@@ -181,8 +209,3 @@ def _settings(**flags: object) -> Settings:
     settings = settings_from(**flags)
     log_to_stderr(settings.log_level)
     return settings
-
-
-def _refuse_in_production(settings: Settings, what: str) -> None:
-    if settings.env == "production":
-        raise SettingsRefused(f"{what} is not for production. Unset GEOPERA_ENV, and use another data folder and database.")

@@ -43,6 +43,15 @@ def work(settings: Settings) -> None:
         run_worker(settings, dsn, signals)
 
 
+def demonstrate(settings: Settings, *, stay: bool) -> None:
+    """Walks through the platform on real imagery and ends, or goes on serving until a signal comes."""
+    signals = Signals()
+    with take_port(settings.host, settings.port) as bound, _house_loading(), database(settings) as dsn:
+        from geopera_server.transports.cli.demonstrating import run_demonstration
+
+        run_demonstration(settings, dsn, bound, url_of(bound, settings.host), signals, stay=stay)
+
+
 @contextlib.contextmanager
 def _house_loading() -> Iterator[None]:
     """Loads the house's code, a second's work for one core, while the block brings up the database.
