@@ -79,8 +79,11 @@ async def stored_reply(conn: AsyncConnection[Any], claim: Claim, now: datetime) 
     return StoredReply(status=row["status"], media_type=row["media_type"], body=bytes(row["body"]))
 
 
-async def take(conn: AsyncConnection[Any], claim: Claim) -> None:
-    """Takes the key for the rest of this transaction; raises Conflict while another call holds it."""
+async def taken(conn: AsyncConnection[Any], claim: Claim, now: datetime) -> StoredReply | None:
+    """Takes the key for the rest of this transaction and returns the reply already given under it, or None.
+
+    Raises Conflict while another call holds the key, and as stored_reply does.
+    """
     cursor = await conn.execute("SELECT pg_try_advisory_xact_lock(%s) AS taken", (claim.lock,))
     row = await cursor.fetchone()
     if row is None or not row["taken"]:
@@ -89,6 +92,8 @@ async def take(conn: AsyncConnection[Any], claim: Claim) -> None:
             code="idempotency_in_progress",
             retry_after_s=1,
         )
+    # A statement of its own: only its snapshot is sure to see what the last holder of the lock has committed.
+    return await stored_reply(conn, claim, now)
 
 
 async def remember(

@@ -28,8 +28,3 @@ async def write_recorded(ctx: Context) -> None:
             " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
             (job.id, job.kind, ctx.organization_id, job.entity_id, Jsonb(job.payload), ctx.now, ctx.invocation_id, ctx.now),
         )  # fmt: skip
-
-
-def recorded_anything(ctx: Context) -> bool:
-    """Says whether the call has anything for write_recorded."""
-    return bool(ctx.lineage.records or ctx.events or ctx.jobs)

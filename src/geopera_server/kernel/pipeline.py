@@ -39,10 +39,11 @@ from geopera_server.kernel.errors import (
 )
 from geopera_server.kernel.ids import new_id
 from geopera_server.kernel.operation import Operation
-from geopera_server.kernel.outbox import recorded_anything, write_recorded
+from geopera_server.kernel.outbox import write_recorded
 from geopera_server.kernel.policy import RateCaps
 from geopera_server.kernel.principal import GUEST, Authenticator, Credential, Principal
 from geopera_server.kernel.reply import Reply, render
+from geopera_server.kernel.transaction import begun
 from geopera_server.kernel.validation import ignored_fields, parse_input
 from geopera_server.ports import Links, Ports, Secrets
 
@@ -230,40 +231,44 @@ class Kernel:
     async def _transact(
         self, conn: Connection, trace: _Trace, claim: idempotency.Claim | None, arguments: tuple[Any, ...]
     ) -> Reply:
-        """Steps from BEGIN to COMMIT, in order."""
-        operation, ctx = trace.call.operation, self._context(trace, conn)
-        failure: Exception | None = None
-        async with conn.transaction():
+        """Steps from BEGIN to COMMIT; a refused call goes back to the savepoint and leaves its audit row."""
+        ctx = self._context(trace, conn)
+        async with begun(conn):
             try:
-                async with conn.transaction():  # the savepoint
-                    if claim is not None:
-                        await idempotency.take(conn, claim)
-                        stored = await idempotency.stored_reply(conn, claim, trace.at)
-                        if stored is not None:
-                            await audit.write(conn, trace.event(stored.status, replayed=True))
-                            return Reply.replayed(stored)
-                    result = await operation.handler(ctx, *arguments)
-                    trace.entities = _entities(ctx)
-                    if missing := ctx.lineage.missing(operation.produces):
-                        raise LineageMissing(f"{operation.id} recorded no lineage for {', '.join(missing)}")
-                    reply = render(operation, result, check=self.check_replies, warnings=_warnings(operation, trace.call.given))
-                    async with conn.pipeline():
-                        if recorded_anything(ctx):
-                            await write_recorded(ctx)
-                        await audit.write(conn, trace.event(reply.status))
-                        if claim is not None:
-                            await _remember(conn, trace, claim, operation, reply)
+                reply = await self._attempt(ctx, trace, claim, arguments)
             except Exception as error:
                 if conn.broken or isinstance(error, _STARTS_OVER):
                     raise
-                failure = error
-                await audit.write(conn, _failed_event(trace, error))
-        if failure is not None:
-            trace.audited = True
-            raise failure
+                await conn.execute("ROLLBACK TO SAVEPOINT call")
+                async with conn.pipeline():
+                    await audit.write(conn, _failed_event(trace, error))
+                    await conn.execute("COMMIT")
+                trace.audited = True
+                raise
         crash_point("call-committed")
         if ctx.jobs:
             self.job_queued.set()
+        return reply
+
+    async def _attempt(self, ctx: Context, trace: _Trace, claim: idempotency.Claim | None, arguments: tuple[Any, ...]) -> Reply:
+        """Executes and records; the commit travels with the last rows, in one round trip."""
+        operation, conn = trace.call.operation, ctx.conn
+        stored = None if claim is None else await idempotency.taken(conn, claim, trace.at)
+        if stored is not None:
+            await audit.write(conn, trace.event(stored.status, replayed=True))
+            await conn.execute("COMMIT")
+            return Reply.replayed(stored)
+        result = await operation.handler(ctx, *arguments)
+        trace.entities = _entities(ctx)
+        if missing := ctx.lineage.missing(operation.produces):
+            raise LineageMissing(f"{operation.id} recorded no lineage for {', '.join(missing)}")
+        reply = render(operation, result, check=self.check_replies, warnings=_warnings(operation, trace.call.given))
+        async with conn.pipeline():
+            await write_recorded(ctx)
+            await audit.write(conn, trace.event(reply.status))
+            if claim is not None:
+                await _remember(conn, trace, claim, operation, reply)
+            await conn.execute("COMMIT")
         return reply
 
     def _claim(self, trace: _Trace, given: Any) -> idempotency.Claim | None:

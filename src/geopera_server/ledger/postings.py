@@ -88,22 +88,20 @@ def _not_covered(credits_needed: int, error: errors.DatabaseError) -> PaymentReq
 async def hold_for_order(conn: Connection, cause: Cause, *, order_id: str, credits_held: int) -> str:
     """Reserves credits for an order and returns the hold's id; raises PaymentRequired when the balance is short."""
     hold_id = new_id()
-    await conn.execute(
-        "INSERT INTO ledger_hold (id, organization_id, order_id, created_at) VALUES (%s, %s, %s, %s)",
-        (hold_id, cause.organization_id, order_id, cause.at),
+    reserve = Posting(
+        reason="reserve",
+        credits=-credits_held,
+        reserved_delta=credits_held,
+        hold_id=hold_id,
+        order_id=order_id,
+        external_ref=f"hold:{hold_id}",
     )
-    await post(
-        conn,
-        cause,
-        Posting(
-            reason="reserve",
-            credits=-credits_held,
-            reserved_delta=credits_held,
-            hold_id=hold_id,
-            order_id=order_id,
-            external_ref=f"hold:{hold_id}",
-        ),
-    )
+    async with conn.pipeline():
+        await conn.execute(
+            "INSERT INTO ledger_hold (id, organization_id, order_id, created_at) VALUES (%s, %s, %s, %s)",
+            (hold_id, cause.organization_id, order_id, cause.at),
+        )
+        await post(conn, cause, reserve)
     return hold_id
 
 

@@ -62,6 +62,10 @@ class Quote:
     lines: list[list[PricedLine]] = field(default_factory=list)
     errors: list[LineError] = field(default_factory=list)
 
+    def lines_in_order(self) -> list[PricedLine]:
+        """Returns the priced lines as they stood in the cart."""
+        return sorted((line for lines in self.lines for line in lines), key=lambda placed: placed.line.index)
+
     @property
     def total_credits(self) -> int:
         return sum(group["totalCredits"] for group in self.groups)

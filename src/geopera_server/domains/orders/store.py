@@ -23,6 +23,13 @@ _WITH_FIGURES = (
 )
 
 
+# What an order reads as, beyond the columns it is inserted with, until something happens to it.
+NEW_ORDER: Mapping[str, Any] = {
+    "settled_credits": 0, "item_ids": [], "asset_ids": [], "collection_id": None, "estimated_delivery": None,
+    "failure_reason": None, "failure_details": None, "fulfilled_at": None, "cancelled_at": None,
+}  # fmt: skip
+
+
 async def insert_order(conn: Connection, row: Mapping[str, Any]) -> None:
     """A new order."""
     await conn.execute(
@@ -30,8 +37,9 @@ async def insert_order(conn: Connection, row: Mapping[str, Any]) -> None:
         " total_credits, license_type, params, data_product_id, aoi, target_collection_id, created_by, created_by_type,"
         " created_at, updated_at) VALUES (%(id)s, %(organization_id)s, %(project_id)s, %(type)s, %(status)s,"
         " %(sub_status)s, %(display_name)s, %(tags)s, %(billing_mode)s, %(total_credits)s, %(license_type)s, %(params)s,"
-        " %(data_product_id)s, %(aoi)s, %(target_collection_id)s, %(created_by)s, %(created_by_type)s, %(at)s, %(at)s)",
-        row,
+        " %(data_product_id)s, %(aoi)s, %(target_collection_id)s, %(created_by)s, %(created_by_type)s,"
+        " %(created_at)s, %(updated_at)s)",
+        {**row, "params": Jsonb(row["params"]), "aoi": None if row["aoi"] is None else Jsonb(row["aoi"])},
     )
 
 

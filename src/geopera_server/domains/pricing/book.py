@@ -9,4 +9,5 @@ from geopera_server.domains.pricing.rules import PriceBook
 
 async def price_book(conn: Connection, organization_id: str) -> PriceBook:
     """Returns the prices that bind an organization now."""
-    return PriceBook(rules=await store.rules_binding(conn, organization_id), license_factors=await store.license_factors(conn))
+    rules, license_factors = await store.terms_binding(conn, organization_id)
+    return PriceBook(rules=rules, license_factors=license_factors)

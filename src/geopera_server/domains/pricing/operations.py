@@ -50,7 +50,7 @@ class PricingList(TypedDict):
 @operation("pricing.list", effect="read", scope="orders:read", raw=True, extension=True, example={"vendor": "vantor"})
 async def list_(ctx: Context, given: PricingListInput) -> PricingList:
     """Lists the prices that bind your organization: negotiated ones where there are any, else the list."""
-    rules = await store.rules_binding(ctx.conn, ctx.organization_id)
+    rules, factors = await store.terms_binding(ctx.conn, ctx.organization_id)
     negotiated = {(rule.vendor, rule.resolution, rule.capture_type) for rule in rules if rule.negotiated}
     effective = [
         rule for rule in rules if rule.negotiated or (rule.vendor, rule.resolution, rule.capture_type) not in negotiated
@@ -58,7 +58,6 @@ async def list_(ctx: Context, given: PricingListInput) -> PricingList:
     wanted = [
         rule for rule in effective if given.vendor in {None, rule.vendor} and given.capture_type in {None, rule.capture_type}
     ]
-    factors = await store.license_factors(ctx.conn)
     return PricingList(
         rules=[_effective(rule) for rule in sorted(wanted, key=_order)],
         license_factors={name: float(factor) for name, factor in sorted(factors.items())},

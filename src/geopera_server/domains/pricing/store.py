@@ -9,19 +9,21 @@ from geopera_server.db.pool import Connection, Row
 from geopera_server.domains.pricing.rules import PriceRule
 from geopera_server.kernel.principal import PLATFORM_ORGANIZATION_ID
 
+_BINDING = (
+    "SELECT coalesce((SELECT jsonb_agg(jsonb_build_object('id', id, 'organization_id', organization_id, 'vendor', vendor,"
+    " 'resolution', resolution, 'capture_type', capture_type, 'price_per_sqkm_aud', price_per_sqkm_aud::text,"
+    " 'min_area_sqkm', min_area_sqkm::text, 'max_area_sqkm', max_area_sqkm::text))"
+    " FROM price_rule WHERE organization_id IN (%s, %s)), '[]') AS rules,"
+    " (SELECT jsonb_object_agg(license_type, factor::text) FROM license_factor) AS factors"
+)
 
-async def rules_binding(conn: Connection, organization_id: str) -> list[PriceRule]:
-    """The organization's own rules and the platform's list."""
-    cursor = await conn.execute(
-        "SELECT * FROM price_rule WHERE organization_id IN (%s, %s)", (organization_id, PLATFORM_ORGANIZATION_ID)
-    )
-    return [as_rule(row) for row in await cursor.fetchall()]
 
-
-async def license_factors(conn: Connection) -> dict[str, Decimal]:
-    """Every licence's factor; the same for every organization."""
-    cursor = await conn.execute("SELECT license_type, factor FROM license_factor")
-    return {row["license_type"]: row["factor"] for row in await cursor.fetchall()}
+async def terms_binding(conn: Connection, organization_id: str) -> tuple[list[PriceRule], dict[str, Decimal]]:
+    """The organization's own rules and the platform's list, and every licence's factor; decimals travel as text."""
+    row = await (await conn.execute(_BINDING, (organization_id, PLATFORM_ORGANIZATION_ID))).fetchone()
+    assert row is not None
+    factors = {name: Decimal(factor) for name, factor in (row["factors"] or {}).items()}
+    return [as_rule(rule) for rule in row["rules"]], factors
 
 
 async def rows_of(conn: Connection, organization_id: str) -> list[Row]:
@@ -68,8 +70,8 @@ def as_rule(row: Row) -> PriceRule:
         vendor=row["vendor"],
         resolution=row["resolution"],
         capture_type=row["capture_type"],
-        price_per_sqkm_aud=row["price_per_sqkm_aud"],
-        min_area_sqkm=row["min_area_sqkm"],
-        max_area_sqkm=row["max_area_sqkm"],
+        price_per_sqkm_aud=Decimal(row["price_per_sqkm_aud"]),
+        min_area_sqkm=Decimal(row["min_area_sqkm"]),
+        max_area_sqkm=None if row["max_area_sqkm"] is None else Decimal(row["max_area_sqkm"]),
         negotiated=row["organization_id"] != PLATFORM_ORGANIZATION_ID,
     )

@@ -256,7 +256,7 @@ async def archive_place(ctx: Context, given: ArchivePlaceInput, looked: Looked) 
     priced = await _price(ctx, given, looked)
     row = await _insert(ctx, given, project_id, priced)
     await _fund(ctx, row)
-    order = as_order(await _reload(ctx, row["id"]))
+    order = as_order(row)
     ctx.emit("order.created", ("order", row["id"]), as_event_data(order), project_id=project_id)
     if all(rules.deliverable_assets(line.found.assets) for lines in priced.lines for line in lines):
         ctx.enqueue("orders.fulfil", row["id"])
@@ -318,16 +318,19 @@ async def _insert(ctx: Context, given: ArchivePlaceInput, project_id: str, price
         "tags": given.tags or [],
         "billing_mode": "enterprise" if enterprise else "credit",
         "total_credits": priced.total_credits,
+        "reserved_credits": 0 if enterprise else priced.total_credits,
         "license_type": licenses.pop() if len(licenses) == 1 else given.license_type,
-        "params": Jsonb(given.params),
+        "params": given.params,
         "data_product_id": given.data_product,
-        "aoi": Jsonb(to_geojson(shapely.union_all(areas))) if areas else None,
+        "aoi": to_geojson(shapely.union_all(areas)) if areas else None,
         "target_collection_id": given.target_collection_id,
         "created_by": ctx.principal.user_id,
         "created_by_type": ctx.principal.kind,
-        "at": ctx.now,
-        "failure_reason": None,
+        "created_at": ctx.now,
+        "updated_at": ctx.now,
         "groups": priced.groups,
+        "capture_ids": [line.found.id for line in priced.lines_in_order()],
+        **store.NEW_ORDER,
     }
     async with ctx.conn.pipeline():
         await store.insert_order(ctx.conn, row)
@@ -386,9 +389,3 @@ async def _fund(ctx: Context, row: Mapping[str, Any]) -> None:
     elif row["total_credits"] > 0:
         cause = postings.cause_of(ctx, project_id=row["project_id"])
         await postings.hold_for_order(ctx.conn, cause, order_id=row["id"], credits_held=row["total_credits"])
-
-
-async def _reload(ctx: Context, order_id: str) -> dict[str, Any]:
-    row = await store.order_of(ctx.conn, ctx.organization_id, order_id)
-    assert row is not None
-    return row
