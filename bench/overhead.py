@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import uvloop
 from psycopg.types.json import Jsonb
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -21,6 +22,7 @@ from starlette.routing import Route
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "tests"), str(Path(__file__).parent)]
 
+from geopera_server.domains.billing.store import wallet_of
 from geopera_server.kernel.encoding import dumps
 from geopera_server.kernel.ids import new_id
 from machine import described
@@ -41,12 +43,7 @@ def bare(server: Serving) -> Starlette:
 
     async def balance(_request: Request) -> Response:
         async with pool.connection() as conn:
-            cursor = await conn.execute(
-                "SELECT a.balance, a.reserved, o.billing_mode FROM ledger_account a JOIN organization o ON o.id = a.organization_id"
-                " WHERE a.organization_id = %s",
-                (organization_id,),
-            )
-            row = await cursor.fetchone()
+            row = await wallet_of(conn, organization_id)
         return Response(dumps(row), media_type="application/json")
 
     return Starlette(routes=[Route("/balance", balance, methods=["POST"])])
@@ -224,4 +221,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
