@@ -22,6 +22,7 @@ from geopera_server.domains.catalog.seed import seed_sources
 from geopera_server.domains.catalog.store import forget_old_replies
 from geopera_server.domains.identity.authenticate import make_authenticator
 from geopera_server.domains.identity.oauth.tokens import make_tokens
+from geopera_server.domains.identity.upkeep import forget_what_is_over
 from geopera_server.domains.pricing.seed import seed_price_list
 from geopera_server.kernel import chain, crashing, idempotency, jobs, policy
 from geopera_server.kernel.clock import now
@@ -182,6 +183,7 @@ async def _sweep(house: House) -> None:
         await policy.forget_old_windows(conn, at - timedelta(minutes=5))
         await idempotency.forget_expired(conn, at)
         await forget_old_replies(conn, at - timedelta(days=7))
+        await forget_what_is_over(conn, before=at - timedelta(days=1))
 
 
 def _store(settings: Settings) -> Objects:
