@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 from shapely.geometry import box, mapping, shape
 
+from geopera_server.adapters.hosts import archive
 from geopera_server.adapters.hosts.archive import SceneIndex
 from geopera_server.adapters.hosts.breaker import Breaker
 from geopera_server.adapters.hosts.fake import FakeHost
@@ -31,7 +32,7 @@ DIALECTS = {
     "strict": {"sorts": False, "filters": "none", "strict": True, "declares": False},
     "behind-gateway": {"next_host": "http://10.255.255.1/internal"},
 }
-ADAPTERS = ["fake", "index", "breaker", *(f"stac-{name}" for name in DIALECTS)]
+ADAPTERS = ["fake", "index", "index-by-time", "breaker", *(f"stac-{name}" for name in DIALECTS)]
 UNSORTED = {"stac-plain", "stac-strict"}
 
 
@@ -84,13 +85,15 @@ def apis():
 
 
 @pytest.fixture(params=ADAPTERS)
-def host(request, indexed, client, apis):
+def host(request, indexed, client, apis, monkeypatch):
     name = request.param
     if name == "fake":
         return FakeHost(ITEMS)
     if name == "breaker":
         return Breaker(FakeHost(ITEMS))
-    if name == "index":
+    if name == "index-by-time":
+        monkeypatch.setattr(archive, "FEW", 0)
+    if name.startswith("index"):
         return SceneIndex(indexed, "archive")
     return StacHost(client, apis[name.removeprefix("stac-")].url, timeout_s=10)
 

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import orjson
-from pydantic import SecretStr
 
-from geopera_server.adapters.hosts import make_host_for
-from geopera_server.app import DOMAINS
-from geopera_server.db.pool import Connection, Pool, make_pool
+from geopera_server.app import opened
+from geopera_server.db.pool import Connection, Pool
 from geopera_server.domains.catalog import store
 from geopera_server.domains.catalog.importing import read_batch
 from geopera_server.domains.catalog.sources import Source
 from geopera_server.kernel.clock import now
 from geopera_server.kernel.context import Outside
 from geopera_server.kernel.pipeline import Call, Kernel
-from geopera_server.kernel.policy import RateCaps
 from geopera_server.kernel.principal import PLATFORM_ORGANIZATION_ID, Principal, service
-from geopera_server.kernel.registry import Registry, load
-from geopera_server.ports import HostFor, Ports
-from geopera_server.settings import Settings, SettingsSecrets
-from geopera_server.transports.http.links import SignedLinks
+from geopera_server.kernel.registry import Registry
+from geopera_server.ports import HostFor
+from support.serving import settings_for
 
 BASE_URL = "http://geo.example:8000"
 
@@ -110,19 +108,13 @@ class Catalogue:
 async def opened_catalogue(
     dsn: str, *, host_for: HostFor | None = None, organization_id: str = PLATFORM_ORGANIZATION_ID, **settings: Any
 ) -> AsyncIterator[Catalogue]:
-    """Yields a kernel that can run the catalogue's operations against a database, with only the given sources in it."""
-    values = Settings(secret=SecretStr("a secret for tests that is long enough to pass"), **settings)
-    pool = make_pool(dsn, max_size=4)
-    await pool.open(wait=True)
-    try:
-        async with pool.connection() as conn:
-            await conn.execute("UPDATE catalog_source SET active = false")
-        async with make_host_for(pool.connection, values) as real:
-            ports = Ports(connect=pool.connection, host_for=host_for or real, store=None)  # type: ignore[arg-type]
-            kernel = Kernel(
-                pool=pool, ports=ports, links=SignedLinks(BASE_URL, b"k" * 32), secrets=SettingsSecrets(values),
-                authenticate=None, caps=RateCaps(), check_replies=True,  # type: ignore[arg-type]
-            )  # fmt: skip
-            yield Catalogue(pool, kernel, load(DOMAINS), service(organization_id=organization_id))
-    finally:
-        await pool.close()
+    """Yields a house without HTTP over a prepared database, in which none of the seeded sources is active."""
+    with tempfile.TemporaryDirectory(prefix="geopera-test-") as data_dir:
+        chosen = settings_for(Path(data_dir), pool_size=4, **settings)
+        async with opened(chosen, dsn, base_url=BASE_URL) as house:
+            kernel = house.kernel
+            if host_for is not None:
+                kernel.ports = replace(kernel.ports, host_for=host_for)
+            found = Catalogue(house.pool, kernel, house.registry, service(organization_id=organization_id))
+            await found.sql("UPDATE catalog_source SET active = false")
+            yield found

@@ -1,8 +1,8 @@
 """The scene index in our own database as a host: an owner's archive, or the mirror of a host that cannot be reached.
 
 Two ways lead to the newest scenes of a place. Where few scenes lie there, they are gathered by the spatial index and sorted;
-where many lie, the index by time is walked from the newest, since then the next match is never far. A count that stops
-at a few thousand tells which; so the cost of a page does not grow with the archive.
+where many lie, or few were taken in the time asked for, the index by time is walked from the newest. Counts that stop at
+a few thousand tell which; so the cost of a page does not grow with the archive.
 """
 
 from __future__ import annotations
@@ -30,7 +30,12 @@ MAX_READ = 20_000
 
 _COMPARISONS: dict[Comparison, str] = {"eq": "==", "neq": "!=", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
 
-_MANY_THERE = "SELECT many_scenes(%(box)s::box, %(box_across)s::box, %(period)s::tstzrange, %(few)s) AS many"
+_WALKS_BY_TIME = """
+SELECT CASE WHEN %(bounded)s AND NOT many_scenes_between(%(host)s, %(start)s::timestamptz, %(end)s::timestamptz, %(few)s)
+            THEN true
+            ELSE many_scenes_within(%(box)s::box, %(box_across)s::box, %(period)s::tstzrange, %(few)s)
+       END AS yes
+"""
 
 _WAYS = {
     "place": """
@@ -114,8 +119,8 @@ async def _way(
         return "ids"
     if query.geometry is None:
         return "time"
-    row = await (await conn.execute(_MANY_THERE, {**asked, "few": FEW})).fetchone()
-    return "time" if row is not None and row["many"] else "place"
+    row = await (await conn.execute(_WALKS_BY_TIME, {**asked, "few": FEW})).fetchone()
+    return "time" if row is not None and row["yes"] else "place"
 
 
 def _parameters(query: HostQuery) -> dict[str, Any]:
@@ -124,6 +129,7 @@ def _parameters(query: HostQuery) -> dict[str, Any]:
         "ids": list(query.ids),
         "collections": list(query.collections) or None,
         "period": TimestamptzRange(query.start, query.end, "[]"),
+        "bounded": query.start is not None or query.end is not None,
         "start": query.start or "-infinity",
         "end": query.end or "infinity",
         "box": box,

@@ -42,9 +42,19 @@ CREATE INDEX scene_place_across ON scene USING gist (extent_across) WHERE extent
 CREATE INDEX scene_newest ON scene (host, collection, captured_at DESC, id) WHERE deleted_at IS NULL;
 CREATE INDEX scene_by_id ON scene (id) WHERE deleted_at IS NULL;
 
+-- What kinds of scenes a host has had, so that nobody needs to look through all of them.
+CREATE TABLE scene_kind (
+    host       text     NOT NULL REFERENCES catalog_source (id),
+    collection text     NOT NULL,
+    vendor     text     NOT NULL,
+    resolution text     NOT NULL,
+    longest    interval NOT NULL,   -- no scene of this kind lasts longer; bounds searches by captured_at
+    PRIMARY KEY (host, collection, vendor, resolution)
+);
+
 -- Says whether that many scenes lie in either box at some time in the range, looking at no more than it must. The planner takes
 -- matches of boxes to be rare wherever they are, so it would rather read all of them, or the whole table.
-CREATE FUNCTION many_scenes(place box, place_across box, during tstzrange, few bigint) RETURNS boolean
+CREATE FUNCTION many_scenes_within(place box, place_across box, during tstzrange, few bigint) RETURNS boolean
 LANGUAGE sql STABLE SET enable_seqscan = off SET enable_bitmapscan = off AS $$
     SELECT count(*) >= few FROM (
         (SELECT 1 FROM scene WHERE deleted_at IS NULL AND extent && place AND period && during LIMIT few)
@@ -57,15 +67,18 @@ LANGUAGE sql STABLE SET enable_seqscan = off SET enable_bitmapscan = off AS $$
     ) AS there
 $$;
 
--- What kinds of scenes a host has had, so that nobody needs to look through all of them.
-CREATE TABLE scene_kind (
-    host       text     NOT NULL REFERENCES catalog_source (id),
-    collection text     NOT NULL,
-    vendor     text     NOT NULL,
-    resolution text     NOT NULL,
-    longest    interval NOT NULL,   -- no scene of this kind lasts longer; bounds searches by captured_at
-    PRIMARY KEY (host, collection, vendor, resolution)
-);
+-- Says whether a host has that many scenes between two times, looking at no more than it must.
+CREATE FUNCTION many_scenes_between(of_host text, starts_at timestamptz, ends_at timestamptz, few bigint) RETURNS boolean
+LANGUAGE sql STABLE SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+    SELECT count(*) >= few FROM (
+        SELECT 1 FROM scene_kind AS kind CROSS JOIN LATERAL (
+            SELECT 1 FROM scene
+             WHERE scene.host = kind.host AND scene.collection = kind.collection AND scene.deleted_at IS NULL
+               AND scene.captured_at BETWEEN starts_at - kind.longest AND ends_at + kind.longest LIMIT few
+        ) AS found
+         WHERE kind.host = of_host LIMIT few
+    ) AS counted
+$$;
 
 -- Replies of outside hosts, compressed: fresh for ten minutes, and the last good answer when the host is down.
 CREATE TABLE host_reply (
