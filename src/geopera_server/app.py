@@ -114,9 +114,9 @@ async def background(house: House) -> AsyncIterator[None]:
     kernel, settings = house.kernel, house.settings
     kernel.reads_audit.start()
     tasks = [asyncio.create_task(jobs.ring_for(kernel), name="ring")]
-    worker = None
+    worker = working = None
     if settings.background:
-        handlers = jobs.load_handlers(DOMAINS)
+        handlers: dict[str, jobs.JobHandler] = {}
         worker = jobs.Worker(
             kernel,
             handlers,
@@ -130,7 +130,7 @@ async def background(house: House) -> AsyncIterator[None]:
             asyncio.create_task(_every(SEAL_EVERY_S, "sealing", lambda: _seal(house, key)), name="sealer"),
             asyncio.create_task(_every(SWEEP_EVERY_S, "sweeping", lambda: _sweep(house)), name="sweeper"),
         ]
-    working = asyncio.create_task(_keep_working(worker), name="worker") if worker else None
+        working = asyncio.create_task(_keep_working(worker, handlers), name="worker")
     try:
         yield
     finally:
@@ -143,10 +143,12 @@ async def background(house: House) -> AsyncIterator[None]:
         await kernel.reads_audit.stop()
 
 
-async def _keep_working(worker: jobs.Worker) -> None:
+async def _keep_working(worker: jobs.Worker, handlers: dict[str, jobs.JobHandler]) -> None:
     """Runs the worker until it is stopped; a defect in it is told and does not leave jobs lying."""
     while True:
         try:
+            # What jobs need, rasterio above all, takes a tenth of the whole start to load, and no call waits for it.
+            handlers.update(await asyncio.to_thread(jobs.load_handlers, DOMAINS))
             await worker.run()
         except Exception:
             logger.exception("the worker broke and begins anew")
