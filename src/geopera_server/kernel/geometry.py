@@ -40,8 +40,10 @@ def read_geometry(value: Any, *, loc: Loc, polygonal: bool = True) -> BaseGeomet
     found = _geometry_in(value, loc)
     try:
         geometry = shape(found)
-    except (ValueError, TypeError, AttributeError, KeyError, IndexError, shapely.errors.ShapelyError) as error:
-        raise _invalid(f"This is no GeoJSON geometry: {error}.", loc) from error
+    except (ValueError, shapely.errors.ShapelyError) as error:
+        raise _invalid(f"This is no GeoJSON geometry: {str(error).rstrip('.')}.", loc) from error
+    except (TypeError, AttributeError, KeyError, IndexError) as error:
+        raise _invalid("This is no GeoJSON geometry: type and coordinates are missing or malformed.", loc) from error
     if geometry.is_empty:
         raise _invalid("The geometry is empty.", loc)
     if polygonal and geometry.geom_type not in _POLYGONAL:

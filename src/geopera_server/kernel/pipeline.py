@@ -273,10 +273,12 @@ class Kernel:
 
     def _claim(self, trace: _Trace, given: Any) -> idempotency.Claim | None:
         call = trace.call
-        if call.idempotency_key is None or not call.operation.idempotent or trace.principal.organization_id is None:
+        # Who belongs to no organization yet, as somebody who makes their first one, claims for themselves.
+        claimant_id = trace.principal.organization_id or trace.principal.id
+        if call.idempotency_key is None or not call.operation.idempotent or claimant_id is None:
             return None
         return idempotency.claim_for(
-            trace.principal.organization_id,
+            claimant_id,
             call.operation.id,
             call.idempotency_key,
             given.model_dump(mode="json", by_alias=True),

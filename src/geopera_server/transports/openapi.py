@@ -11,6 +11,7 @@ from pydantic.json_schema import JsonSchemaMode
 from geopera_server.kernel.encoding import dumps
 from geopera_server.kernel.operation import Operation
 from geopera_server.kernel.registry import Registry
+from geopera_server.transports.http.problems import MEDIA_TYPE as PROBLEM_TYPE
 
 REF_TEMPLATE = "#/components/schemas/{model}"
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
@@ -151,20 +152,18 @@ def _responses(op: Operation, answered: Any) -> dict[str, Any]:
     for status in (*_ALWAYS, *_refusals_beyond(op)):
         phrase = http.HTTPStatus(status).phrase
         if status == 422:
-            content: dict[str, Any] = {"application/json": {"schema": {"$ref": "#/components/schemas/HTTPValidationError"}}}
+            content: dict[str, Any] = {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/HTTPValidationError"}}}
             responses["422"] = {"description": "Validation Error", "content": content}
         else:
-            responses[str(status)] = {"description": phrase, "content": {"application/problem+json": {"schema": _PROBLEM}}}
+            responses[str(status)] = {"description": phrase, "content": {PROBLEM_TYPE: {"schema": _PROBLEM}}}
     return responses
 
 
 def _refusals_beyond(op: Operation) -> list[int]:
     """Returns what the published document leaves out: malformed bodies, money, state, size, rates, and what is outside."""
     statuses = [400, 413, 429, 503]
-    if op.spends:
-        statuses += [402]
     if not op.reads:
-        statuses += [409, 410]
+        statuses += [402, 409, 410]
     if op.goes_outside or op.prepare is not None:
         statuses += [502]
     return sorted(statuses)
