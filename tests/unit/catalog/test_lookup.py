@@ -139,7 +139,7 @@ async def test_a_mirrored_capture_outlives_its_host(catalogue, api):
     assert found.stale
     assert (found.vendor, found.resolution, found.open_data) == (live.vendor, live.resolution, live.open_data)
     assert shape(found.footprint).equals(shape(live.footprint))
-    assert unknown.code == "capture_not_found"
+    assert (unknown.code, "mirror" in unknown.message) == ("host_failed", True)
 
 
 async def test_slow_hosts_are_told_apart(database):

@@ -362,10 +362,29 @@ async def test_pages_that_show_nothing_do_not_go_on_for_ever(database, monkeypat
     host = FakeHost([item(f"S{n:03}", "2024-05-01T00:00:00Z", gsd=1.0) for n in range(100)])
     async with opened_catalogue(database, host_for=lambda _: host) as catalogue:
         await catalogue.put(source("unpriced", connector={"kind": "stac", "url": "http://fake"}))
+        await price(catalogue, "unpriced", "0.5m")
         reply = await catalogue.op("catalog.search", {"host_name": "unpriced", "limit": 10})
         assert reply["features"] == []
         assert len(host.queries) == 3
         assert await walk(catalogue, {"host_name": "unpriced", "limit": 10}) == []
+
+
+async def test_what_nobody_can_order_is_not_leafed_through(database):
+    host = FakeHost([item("A", "2024-05-01T00:00:00Z", gsd=1.0)])
+    async with opened_catalogue(database, host_for=lambda _: host) as catalogue:
+        await catalogue.put(source("unpriced", connector={"kind": "stac", "url": "http://fake"}))
+        scenes = [item(f"S{n}", "2024-05-01T00:00:00Z", collection=f"c{n}", gsd=float(n)) for n in (1, 2, 3)]
+        await catalogue.put(source("archive"), scenes)
+        await price(catalogue, "archive", "2m")
+        for asked, collections in [({}, ("c2",)), ({"collections": ["c1", "c2"]}, ("c2",)), ({"full_catalog": True}, ())]:
+            host.queries.clear()
+            await catalogue.op("catalog.search", {"host_name": "archive", **asked})
+            assert [query.collections for query in host.queries] == [collections]
+        host.queries.clear()
+        none = await catalogue.op("catalog.search", {"host_name": "unpriced"})
+        assert (none["features"], none["next"], host.queries) == ([], None, [])
+        full = await catalogue.op("catalog.search", {"host_name": "unpriced", "full_catalog": True})
+        assert ids(full["features"]) == ["A"]
 
 
 async def test_searching_leaves_no_trace_but_the_cache(catalogue, api):

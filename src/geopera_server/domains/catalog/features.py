@@ -41,15 +41,26 @@ class Counter:
     book: PriceBook
     _bands: dict[tuple[str, str], PriceBook] = field(default_factory=dict)
 
+    def knows(self, vendor: str) -> bool:
+        """Says whether anything of a vendor's archive has a price."""
+        return any(rule.vendor == vendor and rule.capture_type == "archive" for rule in self.book.rules)
+
+    def sells(self, vendor: str, resolution: str) -> bool:
+        """Says whether a resolution of a vendor has a price for some area."""
+        return bool(self._book_of(vendor, resolution).rules)
+
     def price(self, capture: FoundCapture, area: BaseGeometry) -> Price | None:
         """Returns what an area of a capture costs under the standard licence; None when it has no price."""
         vendor, resolution = capture.vendor, capture.resolution
+        book = self._book_of(vendor, resolution)
+        measured = area_sqkm(polygonal(area)) if book.rules else Decimal(0)
+        return book.price(measured, vendor=vendor, resolution=resolution, capture_type="archive", license_type=LIST_LICENSE)
+
+    def _book_of(self, vendor: str, resolution: str) -> PriceBook:
         if (vendor, resolution) not in self._bands:
             bands = self.book.bands(vendor, resolution, "archive")
             self._bands[vendor, resolution] = PriceBook(rules=bands, license_factors=self.book.license_factors)
-        book = self._bands[vendor, resolution]
-        measured = area_sqkm(polygonal(area)) if book.rules else Decimal(0)
-        return book.price(measured, vendor=vendor, resolution=resolution, capture_type="archive", license_type=LIST_LICENSE)
+        return self._bands[vendor, resolution]
 
 
 def present(readings: Sequence[Reading], source: Source, area: BaseGeometry | None, counter: Counter) -> list[Feature]:

@@ -11,7 +11,6 @@ from urllib.parse import unquote, urlsplit
 from geopera_server.domains.catalog.reading import vendor_of
 from geopera_server.domains.catalog.rules import metres_of, resolution_label
 from geopera_server.domains.catalog.sources import Source
-from geopera_server.kernel.clock import iso
 from geopera_server.kernel.errors import OperationError
 from geopera_server.kernel.geometry import extents, read_geometry, to_geojson
 from geopera_server.kernel.stac import CLOUD_COVER, captured_at, cloud_cover, number_of, period_of, properties_of
@@ -74,9 +73,9 @@ def _read(source: Source, feature: Mapping[str, Any]) -> dict[str, Any]:
         "collection": collection,
         "vendor": vendor_of(source, properties),
         "resolution": label,
-        "captured_at": iso(at),
-        "starts_at": iso(period[0]),
-        "ends_at": iso(period[1]),
+        "captured_at": at.isoformat(),
+        "starts_at": period[0].isoformat(),
+        "ends_at": period[1].isoformat(),
         "footprint": to_geojson(geometry),
         "extent": extent,
         "extent_across": across,

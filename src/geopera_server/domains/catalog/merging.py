@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from geopera_server.domains.catalog.asking import ask
+from geopera_server.domains.catalog.asking import Answer, ask
 from geopera_server.domains.catalog.features import Feature
 from geopera_server.domains.catalog.reading import Reading, read_items
 from geopera_server.domains.catalog.sources import Source
@@ -82,13 +82,15 @@ class Stream:
         except HostFailed as failure:
             self.failure = failure
             return
-        readings = read_items(self.source, answer.items, stale=answer.stale)
-        if len(readings) < ENOUGH_TO_LEAVE_THE_LOOP:
-            self._page = self.present(self.source, readings)
+        if len(answer.items) < ENOUGH_TO_LEAVE_THE_LOOP:
+            self._page = self._shown(answer)
         else:
-            self._page = await asyncio.to_thread(self.present, self.source, readings)
+            self._page = await asyncio.to_thread(self._shown, answer)
         self._following, self.matched = answer.cursor, answer.matched
         self.stale = self.stale or answer.stale
+
+    def _shown(self, answer: Answer) -> list[Feature]:
+        return self.present(self.source, read_items(self.source, answer.items, stale=answer.stale))
 
 
 async def merge(streams: Sequence[Stream], limit: int, seen: Sequence[str], wanted: Callable[[Feature], bool]) -> list[Feature]:

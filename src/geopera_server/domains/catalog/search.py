@@ -12,13 +12,14 @@ from typing import Any
 import orjson
 from shapely.geometry.base import BaseGeometry
 
+from geopera_server.db.pool import Row
 from geopera_server.domains.catalog import store
 from geopera_server.domains.catalog.features import Counter, Feature, present
 from geopera_server.domains.catalog.merging import Place, Present, Stream, last_ids, merge
 from geopera_server.domains.catalog.reading import Reading
 from geopera_server.domains.catalog.rules import host_query, search_area
 from geopera_server.domains.catalog.shapes import CatalogSearchInput, FederatedSearchInput
-from geopera_server.domains.catalog.sources import Source, means_all
+from geopera_server.domains.catalog.sources import OPEN, Source, means_all
 from geopera_server.domains.pricing.book import price_book
 from geopera_server.kernel.context import Outside
 from geopera_server.kernel.encoding import canonical
@@ -31,13 +32,31 @@ _CURSOR_OF = "catalog.search"
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """What one organization can search, and its prices."""
+    """What one organization can search, and its prices; `kinds` are those of the scenes in our index."""
 
     sources: Sequence[Source]
+    kinds: Sequence[Row]
     counter: Counter
 
     def find(self, source_id: str) -> Source | None:
         return next((source for source in self.sources if source.id == source_id), None)
+
+    def on_sale(self, source: Source, collections: Sequence[str]) -> tuple[str, ...] | None:
+        """Returns those of the collections (empty: of all) that may hold something orderable; None when none can.
+
+        Without this, searches would leaf through all that an archive holds and nobody has a price for.
+        """
+        if source.has_own_search:
+            is_open = any(source.is_open(each["id"]) for each in source.collections) or source.access_model == OPEN
+            return tuple(collections) if is_open or self.counter.knows(source.vendor) else None
+        kinds = [kind for kind in self.kinds if kind["host"] == source.id]
+        sold = {kind["collection"] for kind in kinds if self._sells(source, kind)}
+        if sold == {kind["collection"] for kind in kinds} and not collections:
+            return () if sold else None
+        return tuple(sorted(sold.intersection(collections) if collections else sold)) or None
+
+    def _sells(self, source: Source, kind: Row) -> bool:
+        return source.is_open(kind["collection"]) or self.counter.sells(kind["vendor"], kind["resolution"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +100,8 @@ class Found:
 async def open_market(outside: Outside) -> Market:
     """Returns what the caller's organization can search, and its prices."""
     async with outside.connection() as conn:
-        return Market(await store.active_sources(conn), Counter(await price_book(conn, outside.organization_id)))
+        sources, kinds = await store.active_sources(conn), await store.scene_kinds(conn)
+        return Market(sources, kinds, Counter(await price_book(conn, outside.organization_id)))
 
 
 async def run(outside: Outside, market: Market, plan: Plan) -> Found:
@@ -98,6 +118,8 @@ def _stream(outside: Outside, market: Market, plan: Plan, source: Source) -> Str
     if plan.places is not None and source.id not in plan.places:
         return None
     collections = source.offers(plan.query.collections, plan.data_types)
+    if collections is not None and not plan.full_catalog:
+        collections = market.on_sale(source, collections)
     if collections is None or not source.covers(plan.area):
         return None
     show: Present = partial(_show, area=plan.area, counter=market.counter)
@@ -182,16 +204,21 @@ def _binding(host: str, plan: Plan) -> str:
 
 
 def _continued(outside: Outside, plan: Plan, token: str, binding: str) -> Plan:
-    text = outside.links.unseal(token)
-    cursor = {} if text is None else orjson.loads(text)
-    if cursor.get("of") != _CURSOR_OF:
-        raise InvalidInput("This is no cursor of ours. Start again without next.", loc=("next",))
+    cursor = _opened(outside.links.unseal(token))
     if cursor["until"] < outside.now.timestamp():
         raise InvalidInput("This cursor is older than a day. Start again without next.", loc=("next",))
     if cursor["for"] != binding:
         raise InvalidInput("This cursor belongs to another search. Keep host and filters as they were.", loc=("next",))
     places = {source_id: Place(*place) for source_id, place in cursor["places"].items()}
     return replace(plan, places=places, seen=cursor["seen"], query=replace(plan.query, limit=cursor["page"]))
+
+
+def _opened(text: str | None) -> dict[str, Any]:
+    prefix = f'{{"of":"{_CURSOR_OF}",'
+    if text is None or not text.startswith(prefix):
+        raise InvalidInput("This is no cursor of this operation. Start again without next.", loc=("next",))
+    found: dict[str, Any] = orjson.loads(text)
+    return found
 
 
 def _cursor(outside: Outside, plan: Plan, found: Found, binding: str) -> str | None:
