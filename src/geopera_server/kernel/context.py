@@ -9,16 +9,15 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from psycopg import AsyncConnection
 
+from geopera_server.kernel.errors import Denied
 from geopera_server.kernel.ids import new_id
 from geopera_server.kernel.lineage import Lineage
-
-if TYPE_CHECKING:
-    from geopera_server.kernel.principal import Principal
-    from geopera_server.ports import Links, Ports, Secrets
+from geopera_server.kernel.principal import Principal
+from geopera_server.ports import Links, Ports, Secrets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +63,6 @@ class Context:
     def organization_id(self) -> str:
         """The one organization this call acts in; every query names it."""
         if self.principal.organization_id is None:
-            from geopera_server.kernel.errors import Denied  # noqa: PLC0415  (errors import nothing; kept off the hot path)
-
             raise Denied("This account belongs to no organization yet. Create one with organizations.create.")
         return self.principal.organization_id
 

@@ -11,9 +11,9 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, TypeAdapter
 
 from geopera_server.kernel.context import Outside
+from geopera_server.kernel.principal import RateClass
 
 Effect = Literal["read", "compute", "external_spend", "share_export", "destructive"]
-RateClass = Literal["default", "placement", "spend", "public", "tiles"]
 Handler = Callable[..., Awaitable[Any]]
 F = TypeVar("F", bound=Handler)
 

@@ -9,8 +9,8 @@ from typing import Any
 from psycopg import AsyncConnection
 
 from geopera_server.kernel.errors import Denied, PaymentRequired, RateLimited
-from geopera_server.kernel.operation import Operation, RateClass
-from geopera_server.kernel.principal import Admission, Principal
+from geopera_server.kernel.operation import Operation
+from geopera_server.kernel.principal import Admission, Principal, RateClass
 
 WINDOW_S = 60
 

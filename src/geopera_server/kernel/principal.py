@@ -7,9 +7,8 @@ from typing import Any, Literal, Protocol
 
 from psycopg import AsyncConnection
 
-from geopera_server.kernel.operation import RateClass
-
 PLATFORM_ORGANIZATION_ID = "00000000-0000-7000-8000-000000000001"
+RateClass = Literal["default", "placement", "spend", "public", "tiles"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,8 +22,7 @@ from geopera_server.domains.identity.store import sessions
 from geopera_server.kernel.clock import now
 from geopera_server.kernel.errors import NotFound
 from geopera_server.kernel.ids import is_id
-from geopera_server.kernel.operation import RateClass
-from geopera_server.kernel.principal import Admission, Authenticator, Credential, Principal
+from geopera_server.kernel.principal import Admission, Authenticator, Credential, Principal, RateClass
 
 REMEMBERED_CREDENTIALS = 10_000
 
