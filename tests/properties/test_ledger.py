@@ -300,7 +300,7 @@ QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_to
 
 def run(machine: type[LedgerMachine], dsn: str, **more) -> None:
     machine = type(machine.__name__, (machine,), {"dsn": dsn})
-    chosen = {"max_examples": 60, "stateful_step_count": 40, "deadline": None, "suppress_health_check": QUIET, **more}
+    chosen = {"max_examples": 40, "stateful_step_count": 40, "deadline": None, "suppress_health_check": QUIET, **more}
     run_state_machine_as_test(machine, settings=settings(database=None, print_blob=False, **chosen))
 
 

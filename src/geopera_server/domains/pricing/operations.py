@@ -10,14 +10,17 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import TypedDict
 
 from geopera_server.db.pool import Row
+from geopera_server.domains.identity.access import own_organization
 from geopera_server.domains.pricing import store
+from geopera_server.domains.pricing.book import price_book
 from geopera_server.domains.pricing.rules import PriceRule, first_overlap
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.errors import Conflict, NotFound
-from geopera_server.kernel.ids import new_id
+from geopera_server.kernel.ids import OrganizationId, new_id
 from geopera_server.kernel.operation import operation
+from geopera_server.kernel.principal import PLATFORM_ORGANIZATION_ID
 
-_PLATFORM = {"organization_id": "00000000-0000-7000-8000-000000000001"}
+_PLATFORM = {"organization_id": "platform"}
 
 
 class PricingListInput(BaseModel):
@@ -50,17 +53,14 @@ class PricingList(TypedDict):
 @operation("pricing.list", effect="read", scope="orders:read", raw=True, extension=True, example={"vendor": "vantor"})
 async def list_(ctx: Context, given: PricingListInput) -> PricingList:
     """Lists the prices that bind your organization: negotiated ones where there are any, else the list."""
-    rules, factors = await store.terms_binding(ctx.conn, ctx.organization_id)
-    negotiated = {(rule.vendor, rule.resolution, rule.capture_type) for rule in rules if rule.negotiated}
-    effective = [
-        rule for rule in rules if rule.negotiated or (rule.vendor, rule.resolution, rule.capture_type) not in negotiated
-    ]
+    book = await price_book(ctx.conn, ctx.organization_id)
+    binding = (rule for rule in book.rules if rule in book.bands(rule.vendor, rule.resolution, rule.capture_type))
     wanted = [
-        rule for rule in effective if given.vendor in {None, rule.vendor} and given.capture_type in {None, rule.capture_type}
+        rule for rule in binding if given.vendor in {None, rule.vendor} and given.capture_type in {None, rule.capture_type}
     ]
     return PricingList(
         rules=[_effective(rule) for rule in sorted(wanted, key=_order)],
-        license_factors={name: float(factor) for name, factor in sorted(factors.items())},
+        license_factors={name: float(factor) for name, factor in sorted(book.license_factors.items())},
         currency="AUD",
     )
 
@@ -82,7 +82,7 @@ def _effective(rule: PriceRule) -> EffectiveRule:
 
 
 class PricingAdminListInput(BaseModel):
-    """Whose book; the platform's own organization holds the list prices."""
+    """Whose book; `platform` is the list."""
 
     organization_id: str
 
@@ -113,8 +113,14 @@ class StoredRules(TypedDict):
 @operation("pricing.admin.list", effect="read", scope="admin:read", raw=True, extension=True, example=_PLATFORM)
 async def admin_list(ctx: Context, given: PricingAdminListInput) -> StoredRules:
     """Lists the rows of one organization's price book."""
-    rows = await store.rows_of(ctx.conn, given.organization_id)
+    rows = await store.rows_of(ctx.conn, await _book_of(ctx, given.organization_id))
     return StoredRules(rules=[_stored(row) for row in rows], total=len(rows))
+
+
+async def _book_of(ctx: Context, organization_id: str) -> OrganizationId:
+    """Returns whose book is meant; raises NotFound for an organization that is not there."""
+    whose = PLATFORM_ORGANIZATION_ID if organization_id == "platform" else organization_id
+    return await own_organization(ctx.conn, ctx.principal, whose)
 
 
 def _stored(row: Row) -> StoredRule:
@@ -160,14 +166,16 @@ class PricingSaveInput(BaseModel):
     scope="admin:write",
     raw=True,
     extension=True,
+    idempotent=True,
     example={**_PLATFORM, "vendor": "vantor", "resolution": "0.5m", "price_per_sqkm": 22, "min_area": 25},
 )
 async def admin_save(ctx: Context, given: PricingSaveInput) -> StoredRule:
     """Adds or replaces one band of a price; orders already placed keep theirs."""
-    await store.lock_book(ctx.conn, given.organization_id)
+    organization_id = await _book_of(ctx, given.organization_id)
+    await store.lock_book(ctx.conn, organization_id)
     row: dict[str, Any] = {
         "id": given.id or new_id(),
-        "organization_id": given.organization_id,
+        "organization_id": organization_id,
         "vendor": given.vendor,
         "resolution": given.resolution,
         "capture_type": given.capture_type,
@@ -177,7 +185,7 @@ async def admin_save(ctx: Context, given: PricingSaveInput) -> StoredRule:
         "updated_by": ctx.principal.id,
         "at": ctx.now,
     }
-    book = [store.as_rule(each) for each in await store.rows_of(ctx.conn, given.organization_id)]
+    book = [store.as_rule(each) for each in await store.rows_of(ctx.conn, organization_id)]
     if given.id is not None and not any(rule.id == given.id for rule in book):
         raise NotFound("price rule")
     if (other := first_overlap(book, store.as_rule(row))) is not None:
@@ -186,6 +194,7 @@ async def admin_save(ctx: Context, given: PricingSaveInput) -> StoredRule:
     saved = await store.save(ctx.conn, row)
     if saved is None:
         raise NotFound("price rule")
+    ctx.touch("price_rule", saved["id"])
     return _stored(saved)
 
 
@@ -214,4 +223,5 @@ async def admin_delete(ctx: Context, given: PricingDeleteInput) -> Deleted:
     """Removes one band of a price; orders already placed keep theirs."""
     if not await store.delete(ctx.conn, given.id):
         raise NotFound("price rule")
+    ctx.touch("price_rule", given.id)
     return Deleted(id=given.id, ok=True)
