@@ -8,7 +8,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from geopera_server.app import DOMAINS, seed
+from geopera_server import domains
 from geopera_server.db.migrate import known_migrations
 from geopera_server.db.pool import make_pool
 from geopera_server.db.presence import database
@@ -22,6 +22,8 @@ def bring_up_to_date(settings: Settings) -> str:
     """Migrates and seeds the database and returns the name of its newest migration."""
 
     async def seeded(dsn: str) -> None:
+        from geopera_server.app import seed  # noqa: PLC0415  (slow to load, and not wanted where the database refuses)
+
         async with make_pool(dsn, min_size=1, max_size=2) as pool:
             await seed(pool)
 
@@ -36,10 +38,10 @@ def settings_table() -> None:
     for name, field in Settings.model_fields.items():
         table.add_row(variable_of(name), default_of(name), field.description)
     console = Console()
-    console.print(table) if console.is_terminal else Console(width=160).print(table)
+    (console if console.is_terminal else Console(width=160)).print(table)
 
 
 def openapi_text(*, operator: bool) -> str:
     """Returns the OpenAPI document, indented for people and diffs."""
-    document = orjson.loads(openapi_bytes(load(DOMAINS), operator=operator))
+    document = orjson.loads(openapi_bytes(load(domains.__name__), operator=operator))
     return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
