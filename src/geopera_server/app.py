@@ -36,6 +36,7 @@ from geopera_server.transports.http.app import make_app
 from geopera_server.transports.http.files import Files
 from geopera_server.transports.http.links import SignedLinks
 from geopera_server.transports.http.oauth import oauth_routes
+from geopera_server.transports.http.schemas import schema_routes
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ async def opened(settings: Settings, dsn: str, *, base_url: str) -> AsyncIterato
                 check_replies=settings.check_replies,
             )
             registry = load(DOMAINS)
-            routes = [*oauth_routes(kernel, settings, tokens), *Files(store, links).routes()]
+            routes = [*oauth_routes(kernel, settings, tokens), *Files(store, links).routes(), *schema_routes(links.base_url)]
             asgi = make_app(kernel, registry, max_body_bytes=settings.max_body_bytes, more_routes=routes)
             yield House(settings, dsn, pool, kernel, registry, store, links, asgi)
     finally:

@@ -9,7 +9,8 @@ import pystac
 import pytest
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
-from geopera_server.domains.items.stac import GEOPERA_EXTENSION_PATH, RASTER
+from geopera_server.domains.items.stac import RASTER
+from geopera_server.domains.items.stac_extension import GEOPERA_EXTENSION_PATH, extension_schema
 from geopera_server.kernel.ids import new_id
 from support.deliveries import asset, asset_over, deliver, item
 from support.house import BASE_URL
@@ -24,8 +25,8 @@ def validator(shared_data):
     checks = JsonSchemaSTACValidator()
     for file in folder.rglob("*.json"):
         checks.schema_cache[f"https://{file.relative_to(folder)}"] = json.loads(file.read_text())
-    for url in (BASE_URL + GEOPERA_EXTENSION_PATH, RASTER):
-        checks.schema_cache[url] = {"$schema": "http://json-schema.org/draft-07/schema#", "$id": url}
+    checks.schema_cache[RASTER] = {"$schema": "http://json-schema.org/draft-07/schema#", "$id": RASTER}
+    checks.schema_cache[BASE_URL + GEOPERA_EXTENSION_PATH] = extension_schema(BASE_URL)
     return checks
 
 
@@ -117,6 +118,15 @@ async def validated(validator, feature) -> None:
         validator.validate(feature, pystac.STACObjectType.ITEM, "1.0.0", feature["stac_extensions"])
     finally:
         logging.disable(logging.NOTSET)
+
+
+async def test_our_extension_is_served_and_strict(server, validator):
+    served = await server.http.get(GEOPERA_EXTENSION_PATH)
+    assert served.status_code == 200
+    assert served.json() == extension_schema(server.base_url)
+    wrong = {"id": "x", "type": "Feature", "stac_extensions": [BASE_URL + GEOPERA_EXTENSION_PATH], "properties": {}}
+    with pytest.raises(pystac.STACValidationError, match="is a required property"):
+        validator.validate_extension(wrong, pystac.STACObjectType.ITEM, "1.0.0", BASE_URL + GEOPERA_EXTENSION_PATH)
 
 
 async def test_stac_of_the_least_that_an_item_can_be(household, validator):

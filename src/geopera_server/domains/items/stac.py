@@ -10,11 +10,11 @@ from urllib.parse import urlencode
 
 from geopera_server.domains.items import rules
 from geopera_server.domains.items.presenting import shown_nodata
+from geopera_server.domains.items.stac_extension import GEOPERA_EXTENSION_PATH
 from geopera_server.kernel.clock import iso, iso_or_none
 from geopera_server.ports import Links
 
 STAC_VERSION = "1.0.0"
-GEOPERA_EXTENSION_PATH = "/stac-extensions/geopera/v1.0.0/schema.json"
 EO = "https://stac-extensions.github.io/eo/v1.1.0/schema.json"
 PROJECTION = "https://stac-extensions.github.io/projection/v1.1.0/schema.json"
 RASTER = "https://stac-extensions.github.io/raster/v1.1.0/schema.json"
