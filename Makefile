@@ -39,8 +39,8 @@ check: $(SYNCED) ## Check format, lint, types and import contracts.
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/lint-imports --no-cache | tail -n 4
-	@echo "All checks passed."
+	@contracts=$$($(BIN)/lint-imports --no-logo --no-cache) || { echo "$$contracts"; exit 1; }
+	@echo "Format, lint, types and import contracts hold."
 
 format: $(SYNCED) ## Put the code into the format that `make check` asks for.
 	@$(BIN)/ruff check --quiet --fix
