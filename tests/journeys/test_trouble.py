@@ -246,6 +246,7 @@ async def test_a_price_guard_refuses_another_price(shop):
         assert await shop.home.refused("orders.archive.place", {**cart(shop), **guard}) == (409, "price_changed")
     placed = await shop.home.op("orders.archive.place", {**cart(shop), "expected_total_credits": total, "surprise": 1})
     assert placed["warnings"] == [{"code": "ignored_field", "field": "surprise"}]
+    await shop.until_ended(placed["id"])
 
 
 async def failed_order(server, feature, *, code="failed"):
