@@ -210,9 +210,11 @@ def test_a_taken_port_is_told_and_flags_win_over_variables(tmp_path):
         assert f"Port {flag} of" in refused("up", "--data", tmp_path, "--port", flag, GEOPERA_PORT=variable)
 
 
-def test_production_takes_no_generated_secret(tmp_path):
+def test_production_takes_neither_a_generated_secret_nor_the_demo(tmp_path):
     assert "GEOPERA_SECRET" in refused("up", "--data", tmp_path, "--port", 0, GEOPERA_ENV="production")
     assert not (tmp_path / "secret").exists()
+    production = {"GEOPERA_ENV": "production", "GEOPERA_SECRET": "a secret that is long enough for production"}
+    assert "The demo makes accounts" in refused("demo", "--data", tmp_path, "--port", 0, **production)
 
 
 def test_unusable_surroundings_are_told(tmp_path, dsn):
