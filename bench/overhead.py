@@ -23,8 +23,8 @@ from starlette.routing import Route
 sys.path[:0] = [str(Path(__file__).parents[1] / "tests"), str(Path(__file__).parent)]
 
 from geopera_server.domains.billing.store import wallet_of
-from geopera_server.kernel.encoding import dumps
-from geopera_server.kernel.ids import new_id
+from geopera_server.values.encoding import dumps
+from geopera_server.values.ids import new_id
 from machine import described
 from support.postgres import TestCluster
 from support.scenes import open_archive

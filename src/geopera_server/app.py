@@ -15,6 +15,7 @@ from psycopg_pool import PoolTimeout
 from starlette.types import ASGIApp
 
 from geopera_server.adapters.hosts import make_host_for
+from geopera_server.adapters.secrets import SettingsSecrets
 from geopera_server.adapters.storage.objects import Objects, local_objects, objects_at
 from geopera_server.db.pool import Pool, make_pool
 from geopera_server.domains.billing.seed import seed_plans
@@ -25,18 +26,18 @@ from geopera_server.domains.identity.oauth.tokens import make_tokens
 from geopera_server.domains.identity.upkeep import forget_what_is_over
 from geopera_server.domains.pricing.seed import seed_price_list
 from geopera_server.kernel import chain, crashing, idempotency, jobs, policy
-from geopera_server.kernel.clock import now
 from geopera_server.kernel.pipeline import Kernel
 from geopera_server.kernel.policy import RateCaps
 from geopera_server.kernel.registry import Registry, load
 from geopera_server.kernel.sealing import SealingKey
 from geopera_server.ports import Ports
-from geopera_server.settings import Settings, SettingsRefused, SettingsSecrets
+from geopera_server.settings import Settings, SettingsRefused
 from geopera_server.transports.http.app import make_app
 from geopera_server.transports.http.files import Files
 from geopera_server.transports.http.links import SignedLinks
 from geopera_server.transports.http.oauth import oauth_routes
 from geopera_server.transports.http.schemas import schema_routes
+from geopera_server.values.clock import now
 
 logger = logging.getLogger(__name__)
 

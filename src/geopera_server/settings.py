@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import functools
 import hashlib
 import hmac
 import os
@@ -13,8 +12,6 @@ from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
-
-from geopera_server.kernel.sealing import SealingKey
 
 
 class SettingsRefused(Exception):
@@ -77,22 +74,6 @@ class Settings(BaseSettings):
         """Returns 32 bytes for one purpose, derived from the master secret (HKDF-Expand of RFC 5869, one block)."""
         extracted = hmac.digest(b"geopera-server", self.master_secret(), hashlib.sha256)
         return hmac.digest(extracted, purpose.encode() + b"\x01", hashlib.sha256)
-
-
-class SettingsSecrets:
-    """Digests and signature checks under the keys that the settings derive."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._key_for = functools.cache(settings.key_for)
-        self._sealing_key = functools.cache(lambda: SealingKey(settings.key_for("lineage")))
-
-    def digest(self, purpose: str, text: str) -> bytes:
-        """Returns the HMAC-SHA256 of a text under the key for one purpose."""
-        return hmac.digest(self._key_for(purpose), text.encode(), hashlib.sha256)
-
-    def verifies_seal(self, message: bytes, signature: str) -> bool:
-        """Says whether the signature is this deployment's own over a sealed block of lineage."""
-        return self._sealing_key().verifies(message, signature)
 
 
 def _kept_secret(path: Path) -> bytes:

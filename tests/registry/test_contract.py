@@ -9,7 +9,7 @@ import pytest
 from geopera_server.app import DOMAINS
 from geopera_server.kernel.operation import Operation
 from geopera_server.kernel.registry import Registry, load
-from geopera_server.transports.openapi import openapi
+from geopera_server.transports.http.openapi import openapi
 
 REGISTRY = load(DOMAINS)
 OURS = openapi(REGISTRY, operator=True)

@@ -30,7 +30,7 @@ def test_module_is_small_and_well_named(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_only_the_clock_reads_the_clock(path):
-    if path == PACKAGE / "kernel" / "clock.py":
+    if path == PACKAGE / "values" / "clock.py":
         return
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)]
     naked = [ast.unparse(node) for node in calls if ast.unparse(node) in {"datetime.now", "datetime.utcnow", "time.time"}]
@@ -118,3 +118,25 @@ def numbered(text: str) -> str:
         return f"${names.setdefault(name, len(names) + 1)}"
 
     return re.sub(r"%%|%\((\w+)\)s|%s", placeholder, text)
+
+
+DOMAINS = PACKAGE / "domains"
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.is_relative_to(DOMAINS)], ids=name_of)
+def test_a_domain_leaves_the_rows_and_operations_of_others_alone(path):
+    own = path.relative_to(DOMAINS).parts[0]
+    foreign = [
+        name
+        for name in imported(ast.parse(path.read_text()))
+        if (match := re.match(r"geopera_server\.domains\.(\w+)\.(store|operations)\b", name)) and match.group(1) != own
+    ]
+    assert not foreign, "another domain is asked through its rules or a named public function"
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)

@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool
 
-from geopera_server.kernel.encoding import dumps
+from geopera_server.values.encoding import dumps
 
 Row = dict[str, Any]
 Connection = AsyncConnection[Row]

@@ -17,8 +17,8 @@ from geopera_server.db.pool import Connection
 from geopera_server.demo.imagery import DemoImagery
 from geopera_server.domains.identity.bootstrap import create_api_key, create_organization, create_user
 from geopera_server.domains.identity.store.users import user_named
-from geopera_server.kernel.clock import now
 from geopera_server.kernel.principal import PLATFORM_ORGANIZATION_ID
+from geopera_server.values.clock import now
 
 USER, OPERATOR = "demo@example.org", "operator@example.org"
 OPEN_HOST, ARCHIVE_HOST, MIRRORED_HOST = "demo-open-data", "carpathia-archive", "earthsearch-aws"

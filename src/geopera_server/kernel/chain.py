@@ -14,10 +14,10 @@ from typing import Any
 from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
 
-from geopera_server.kernel.clock import iso, now
 from geopera_server.kernel.context import Context
-from geopera_server.kernel.encoding import canonical
 from geopera_server.kernel.sealing import SealingKey
+from geopera_server.values.clock import iso, now
+from geopera_server.values.encoding import canonical
 
 GENESIS = "0" * 64
 _SEALER_LOCK = 0x6765_6F70_5345_414C

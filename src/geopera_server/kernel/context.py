@@ -14,10 +14,10 @@ from typing import Any
 from psycopg import AsyncConnection
 
 from geopera_server.kernel.errors import Denied
-from geopera_server.kernel.ids import new_id
 from geopera_server.kernel.lineage import Lineage
 from geopera_server.kernel.principal import Principal
 from geopera_server.ports import Links, Ports, Secrets
+from geopera_server.values.ids import new_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

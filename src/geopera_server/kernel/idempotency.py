@@ -13,8 +13,8 @@ from typing import Any
 
 from psycopg import AsyncConnection
 
-from geopera_server.kernel.encoding import canonical
 from geopera_server.kernel.errors import Conflict, InvalidInput
+from geopera_server.values.encoding import canonical
 
 KEPT_FOR = timedelta(hours=24)
 MAX_KEY_LENGTH = 255

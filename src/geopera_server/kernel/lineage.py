@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from geopera_server.kernel.encoding import canonical
+from geopera_server.values.encoding import canonical
 
 NODE_KINDS = frozenset(
     {

@@ -6,7 +6,7 @@ from psycopg.types.json import Jsonb
 
 from geopera_server.kernel.chain import write_records
 from geopera_server.kernel.context import Context
-from geopera_server.kernel.ids import new_id
+from geopera_server.values.ids import new_id
 
 
 async def write_recorded(ctx: Context) -> None:

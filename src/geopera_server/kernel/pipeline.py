@@ -25,10 +25,8 @@ from psycopg_pool import PoolTimeout
 from geopera_server.db.pool import Connection, Pool
 from geopera_server.kernel import audit, idempotency, policy
 from geopera_server.kernel.audit import AuditEvent, AuditWriter
-from geopera_server.kernel.clock import now
 from geopera_server.kernel.context import Context, Outside
 from geopera_server.kernel.crashing import crash_point
-from geopera_server.kernel.encoding import canonical
 from geopera_server.kernel.errors import (
     Conflict,
     NotFound,
@@ -37,7 +35,6 @@ from geopera_server.kernel.errors import (
     Unauthenticated,
     Unavailable,
 )
-from geopera_server.kernel.ids import new_id
 from geopera_server.kernel.operation import Operation
 from geopera_server.kernel.outbox import write_recorded
 from geopera_server.kernel.policy import RateCaps
@@ -46,6 +43,9 @@ from geopera_server.kernel.reply import Reply, render
 from geopera_server.kernel.transaction import begun
 from geopera_server.kernel.validation import ignored_fields, parse_input
 from geopera_server.ports import Links, Ports, Secrets
+from geopera_server.values.clock import now
+from geopera_server.values.encoding import canonical
+from geopera_server.values.ids import new_id
 
 logger = logging.getLogger(__name__)
 

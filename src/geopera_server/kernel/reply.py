@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
-from geopera_server.kernel.encoding import dumps
 from geopera_server.kernel.idempotency import StoredReply
 from geopera_server.kernel.operation import Operation
+from geopera_server.values.encoding import dumps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from psycopg import AsyncConnection, errors
 
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.errors import PaymentRequired
-from geopera_server.kernel.ids import new_id
+from geopera_server.values.ids import new_id
 
 Row = dict[str, Any]
 Connection = AsyncConnection[Row]

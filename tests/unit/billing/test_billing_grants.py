@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from geopera_server.kernel.ids import new_id
 from geopera_server.kernel.principal import service
+from geopera_server.values.ids import new_id
 from support.house import Caller
 from support.orders import insert_order
 from support.serving import OPENING_CREDITS

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from geopera_server.kernel.clock import now
-from geopera_server.kernel.ids import new_id
 from geopera_server.kernel.principal import GUEST
 from geopera_server.ledger.postings import Cause, hold_for_order, release_rest, settle
+from geopera_server.values.clock import now
+from geopera_server.values.ids import new_id
 from support.house import Caller
 from support.serving import OPENING_CREDITS
 

@@ -13,8 +13,8 @@ from geopera_server.adapters.hosts.fake import FakeHost
 from geopera_server.domains.catalog import lookup
 from geopera_server.domains.catalog.captures import CaptureProblem, FoundCapture, WantedCapture
 from geopera_server.domains.catalog.lookup import find_captures
-from geopera_server.kernel.clock import now
 from geopera_server.ports.host import HostFailed
+from geopera_server.values.clock import now
 from support.catalogue import collection, item, opened_catalogue, source
 from support.stac_api import StacApi, real_items
 

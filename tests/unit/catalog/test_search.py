@@ -10,10 +10,10 @@ from shapely.geometry import box, mapping
 from geopera_server.adapters.hosts.fake import FakeHost
 from geopera_server.domains.catalog import merging
 from geopera_server.domains.catalog.sources import Source
-from geopera_server.kernel.clock import now
 from geopera_server.kernel.errors import InvalidInput, NotFound, Unavailable
 from geopera_server.kernel.principal import PLATFORM_ORGANIZATION_ID
 from geopera_server.ports.host import HostFailed
+from geopera_server.values.clock import now
 from support.catalogue import BASE_URL, collection, item, opened_catalogue, put_scenes, source
 from support.stac_api import StacApi, real_items
 

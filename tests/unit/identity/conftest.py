@@ -12,6 +12,7 @@ from argon2 import PasswordHasher
 from psycopg import AsyncConnection
 from pydantic import SecretStr
 
+from geopera_server.adapters.secrets import SettingsSecrets
 from geopera_server.db.migrate import migrate
 from geopera_server.db.pool import connection_arguments, make_pool
 from geopera_server.domains.identity import passwords
@@ -19,15 +20,15 @@ from geopera_server.domains.identity.authenticate import make_authenticator
 from geopera_server.domains.identity.bootstrap import create_api_key, create_organization, create_user
 from geopera_server.domains.identity.oauth.realm import make_realm
 from geopera_server.domains.identity.oauth.tokens import make_tokens
-from geopera_server.kernel.clock import now
 from geopera_server.kernel.pipeline import Kernel
 from geopera_server.kernel.policy import RateCaps
 from geopera_server.kernel.registry import load
 from geopera_server.ports import Ports
-from geopera_server.settings import Settings, SettingsSecrets
+from geopera_server.settings import Settings
 from geopera_server.transports.http.app import make_app
 from geopera_server.transports.http.links import SignedLinks
 from geopera_server.transports.http.oauth import oauth_routes
+from geopera_server.values.clock import now
 from support.realms import BASE_URL, PASSWORD, Realms
 
 SETTINGS = Settings(secret=SecretStr("a secret that only these tests know"), data_dir=Path("unused"))

@@ -9,12 +9,12 @@ from pydantic import SecretStr
 
 from geopera_server.domains.identity import access
 from geopera_server.domains.identity.bootstrap import create_project
-from geopera_server.kernel.clock import now
 from geopera_server.kernel.errors import Conflict, Denied, NotFound
-from geopera_server.kernel.ids import new_id
 from geopera_server.kernel.policy import RateCaps
 from geopera_server.kernel.principal import Credential, Principal, service
 from geopera_server.settings import Settings
+from geopera_server.values.clock import now
+from geopera_server.values.ids import new_id
 
 
 def human(organization_id, role="member", user_id=None, scopes=()):

@@ -9,8 +9,8 @@ import pytest
 
 from geopera_server.domains.identity import scopes
 from geopera_server.domains.identity.lineage import artifact_states
-from geopera_server.kernel.ids import new_id
 from geopera_server.kernel.lineage import digest
+from geopera_server.values.ids import new_id
 
 
 def told(response) -> tuple[int, str]:

@@ -13,9 +13,9 @@ from pydantic import SecretStr
 
 from geopera_server.domains.identity.oauth.tickets import Tickets
 from geopera_server.domains.identity.oauth.tokens import Issue, make_tokens
-from geopera_server.kernel.clock import now
 from geopera_server.kernel.principal import Principal
 from geopera_server.settings import Settings
+from geopera_server.values.clock import now
 
 SECRET = "a secret that only these tests know"
 ISSUER = "http://127.0.0.1/realms/public"

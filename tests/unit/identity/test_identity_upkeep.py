@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from geopera_server.domains.identity.upkeep import forget_what_is_over
-from geopera_server.kernel.clock import now
+from geopera_server.values.clock import now
 from support.realms import PROTOCOL
 
 

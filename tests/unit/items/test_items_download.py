@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime
 
-from geopera_server.kernel.ids import new_id
+from geopera_server.values.ids import new_id
 from support.deliveries import asset, deliver, item
 
 FREE_EGRESS = 5_000_000_000

@@ -11,7 +11,7 @@ from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 from geopera_server.domains.items.stac import RASTER
 from geopera_server.domains.items.stac_extension import GEOPERA_EXTENSION_PATH, extension_schema
-from geopera_server.kernel.ids import new_id
+from geopera_server.values.ids import new_id
 from support.deliveries import asset, asset_over, deliver, item
 from support.house import BASE_URL
 from support.orders import insert_order

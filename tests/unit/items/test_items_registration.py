@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from geopera_server.domains.items.registration import NewItem, register_item
-from geopera_server.kernel.ids import new_id
+from geopera_server.values.ids import new_id
 from support.deliveries import FOOTPRINT, asset, deliver, item
 from support.orders import insert_order
 

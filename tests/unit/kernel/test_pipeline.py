@@ -13,11 +13,11 @@ from typing_extensions import TypedDict
 
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.errors import Conflict, InvalidInput, NotFound, PaymentRequired, RateLimited, Unauthenticated
-from geopera_server.kernel.ids import new_id
 from geopera_server.kernel.operation import operation, operation_of
 from geopera_server.kernel.pipeline import Call, Kernel, LineageMissing
 from geopera_server.kernel.policy import RateCaps
 from geopera_server.kernel.principal import Admission, Principal
+from geopera_server.values.ids import new_id
 
 
 class Given(BaseModel):

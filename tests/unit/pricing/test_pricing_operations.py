@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from geopera_server.kernel.ids import new_id
+from geopera_server.values.ids import new_id
 
 SAVE = "pricing.admin.save"
 

@@ -8,9 +8,9 @@ from typing_extensions import TypedDict
 
 from geopera_server.domains.provenance.live import live_states
 from geopera_server.kernel.context import Context
-from geopera_server.kernel.ids import new_id
 from geopera_server.kernel.lineage import NODE_KINDS
 from geopera_server.kernel.operation import operation
+from geopera_server.values.ids import new_id
 
 
 class Statements(BaseModel):

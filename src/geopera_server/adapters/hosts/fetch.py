@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import orjson
 
-from geopera_server.kernel.clock import now
 from geopera_server.ports.host import HostFailed
+from geopera_server.values.clock import now
 
 CONNECT_TIMEOUT_S = 3.0
 MAX_REPLY_BYTES = 64 * 1024 * 1024

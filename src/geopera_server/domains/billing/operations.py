@@ -13,9 +13,9 @@ from geopera_server.domains.billing.shapes import Balance, LedgerEntry, Plans, T
 from geopera_server.domains.pricing.rules import CREDITS_PER_AUD, aud
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.errors import Conflict, InvalidInput, NotFound, PaymentRequired
-from geopera_server.kernel.ids import is_id
 from geopera_server.kernel.operation import operation
 from geopera_server.ledger import postings, reading
+from geopera_server.values.ids import is_id
 
 MAX_PAGE = 1_000
 MAX_GRANT = 10**12

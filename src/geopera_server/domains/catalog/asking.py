@@ -18,9 +18,9 @@ from geopera_server.domains.catalog import store
 from geopera_server.domains.catalog.rules import query_key
 from geopera_server.domains.catalog.sources import Source
 from geopera_server.kernel.context import Outside
-from geopera_server.kernel.encoding import dumps
 from geopera_server.kernel.stac import Item
 from geopera_server.ports.host import HostFailed, HostPage, HostQuery
+from geopera_server.values.encoding import dumps
 
 FRESH_FOR = timedelta(minutes=10)
 _MIRRORED = "mirror:"

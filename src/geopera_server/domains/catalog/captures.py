@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from geopera_server.kernel.clock import iso
+from geopera_server.values.clock import iso
 
 ProblemCode = Literal["capture_not_found", "host_required", "not_orderable", "host_failed"]
 

@@ -16,9 +16,9 @@ from geopera_server.domains.catalog.reading import Reading, shown_assets
 from geopera_server.domains.catalog.rules import metres_of
 from geopera_server.domains.catalog.sources import Source
 from geopera_server.domains.pricing.rules import CREDITS_PER_AUD, OPEN_LICENSE, Price, PriceBook, aud
-from geopera_server.kernel.clock import iso
 from geopera_server.kernel.geometry import area_sqkm, polygonal
 from geopera_server.kernel.stac import properties_of
+from geopera_server.values.clock import iso
 
 LIST_LICENSE = "standard"
 _OURS = frozenset({"geopera:vendor", "geopera:resolution", "geopera:pricing"})

@@ -10,11 +10,11 @@ from typing import Any
 
 from shapely.geometry.base import BaseGeometry
 
-from geopera_server.kernel.encoding import canonical
 from geopera_server.kernel.errors import InvalidInput
 from geopera_server.kernel.geometry import read_bbox, read_geometry, read_interval, to_geojson
 from geopera_server.kernel.stac import CLOUD_COVER, CLOUD_COVER_SPELLINGS
 from geopera_server.ports.host import Comparison, HostQuery, PropertyFilter
+from geopera_server.values.encoding import canonical
 
 MAX_LISTED = 500
 MAX_FILTERS = 32

@@ -22,9 +22,9 @@ from geopera_server.domains.catalog.shapes import CatalogSearchInput, FederatedS
 from geopera_server.domains.catalog.sources import OPEN, Source, means_all
 from geopera_server.domains.pricing.book import price_book
 from geopera_server.kernel.context import Outside
-from geopera_server.kernel.encoding import canonical
 from geopera_server.kernel.errors import InvalidInput, NotFound, Unavailable
 from geopera_server.ports.host import HostFailed, HostQuery
+from geopera_server.values.encoding import canonical
 
 CURSOR_LIFE = timedelta(hours=24)
 _CURSOR_OF = "catalog.search"

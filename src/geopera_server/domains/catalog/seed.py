@@ -7,7 +7,7 @@ from typing import Any
 from geopera_server.db.pool import Connection
 from geopera_server.domains.catalog import store
 from geopera_server.domains.catalog.sources import Source
-from geopera_server.kernel.clock import now
+from geopera_server.values.clock import now
 
 EARTH_SEARCH = "https://earth-search.aws.element84.com/v1"
 

@@ -11,8 +11,8 @@ from geopera_server.db.pool import Connection
 from geopera_server.domains.identity.rules import RIGHTS, Right, Standing, right_in_project
 from geopera_server.domains.identity.store import organizations, projects
 from geopera_server.kernel.errors import Conflict, Denied, NotFound
-from geopera_server.kernel.ids import OrganizationId, ProjectId, is_id
 from geopera_server.kernel.principal import Principal
+from geopera_server.values.ids import OrganizationId, ProjectId, is_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,10 +19,10 @@ from geopera_server.db.pool import Connection, Row
 from geopera_server.domains.identity import scopes
 from geopera_server.domains.identity.oauth.tokens import Tokens
 from geopera_server.domains.identity.store import sessions
-from geopera_server.kernel.clock import now
 from geopera_server.kernel.errors import NotFound
-from geopera_server.kernel.ids import is_id
 from geopera_server.kernel.principal import Admission, Authenticator, Credential, Principal, RateClass
+from geopera_server.values.clock import now
+from geopera_server.values.ids import is_id
 
 REMEMBERED_CREDENTIALS = 10_000
 

@@ -14,8 +14,8 @@ from geopera_server.db.pool import Connection, Row
 from geopera_server.domains.identity import passwords, rules, scopes
 from geopera_server.domains.identity.store import keys, organizations, projects, users
 from geopera_server.kernel.errors import Conflict, InvalidInput
-from geopera_server.kernel.ids import new_id
 from geopera_server.ledger.postings import open_account
+from geopera_server.values.ids import new_id
 
 DEFAULT_REGION = "australia-southeast1"
 DEFAULT_PROJECT_NAME = "Default"

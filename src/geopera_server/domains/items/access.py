@@ -6,8 +6,8 @@ from geopera_server.db.pool import Connection, Row
 from geopera_server.domains.identity.access import reads_everywhere
 from geopera_server.domains.items import store
 from geopera_server.kernel.errors import NotFound
-from geopera_server.kernel.ids import is_id
 from geopera_server.kernel.principal import Principal
+from geopera_server.values.ids import is_id
 
 
 async def require_item_read(conn: Connection, principal: Principal, item_id: str) -> Row:

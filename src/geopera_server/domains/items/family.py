@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from geopera_server.domains.items.shapes import FamilyNode
 from geopera_server.domains.provenance.graph import Edge, far_ends
-from geopera_server.kernel.ids import is_id
 from geopera_server.kernel.lineage import Node
+from geopera_server.values.ids import is_id
 
 FAMILY_DEPTH = 10
 

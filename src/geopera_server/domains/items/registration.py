@@ -16,7 +16,7 @@ from geopera_server.domains.items.lineage import asset_state, collection_state, 
 from geopera_server.domains.items.presenting import as_collection_response, as_item_response
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.geometry import extents
-from geopera_server.kernel.ids import new_id
+from geopera_server.values.ids import new_id
 
 _NUMBERS_TRIED = 20
 

@@ -11,8 +11,8 @@ from urllib.parse import urlencode
 from geopera_server.domains.items import rules
 from geopera_server.domains.items.presenting import shown_nodata
 from geopera_server.domains.items.stac_extension import GEOPERA_EXTENSION_PATH
-from geopera_server.kernel.clock import iso, iso_or_none
 from geopera_server.ports import Links
+from geopera_server.values.clock import iso, iso_or_none
 
 STAC_VERSION = "1.0.0"
 EO = "https://stac-extensions.github.io/eo/v1.1.0/schema.json"

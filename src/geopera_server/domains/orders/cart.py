@@ -15,9 +15,9 @@ from shapely.geometry.base import BaseGeometry
 from geopera_server.domains.catalog.captures import CaptureProblem, FoundCapture
 from geopera_server.domains.orders.shapes import GroupMoney, PricedCapture, PriceGroup
 from geopera_server.domains.pricing.rules import OPEN_LICENSE, Price, PriceBook, aud
-from geopera_server.kernel.clock import iso
-from geopera_server.kernel.encoding import canonical
 from geopera_server.kernel.geometry import area_sqkm, polygonal, to_geojson
+from geopera_server.values.clock import iso
+from geopera_server.values.encoding import canonical
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,9 +16,9 @@ from geopera_server.domains.pricing.book import price_book
 from geopera_server.domains.pricing.rules import PriceRule, first_overlap
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.errors import Conflict, NotFound
-from geopera_server.kernel.ids import OrganizationId, new_id
 from geopera_server.kernel.operation import operation
 from geopera_server.kernel.principal import PLATFORM_ORGANIZATION_ID
+from geopera_server.values.ids import OrganizationId, new_id
 
 _PLATFORM = {"organization_id": "platform"}
 

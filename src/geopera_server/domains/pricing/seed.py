@@ -5,9 +5,9 @@ from __future__ import annotations
 from psycopg.types.json import Jsonb
 
 from geopera_server.db.pool import Connection
-from geopera_server.kernel.clock import now
-from geopera_server.kernel.ids import new_id
 from geopera_server.kernel.principal import PLATFORM_ORGANIZATION_ID
+from geopera_server.values.clock import now
+from geopera_server.values.ids import new_id
 
 ARCHIVE_PRICES_AUD = (
     ("vantor", "0.3m", "32.00", "25"),

@@ -12,9 +12,9 @@ from geopera_server.domains.identity.access import reads_everywhere
 from geopera_server.domains.provenance import store
 from geopera_server.domains.provenance.live import live_states
 from geopera_server.kernel.errors import InvalidInput, NotFound
-from geopera_server.kernel.ids import is_id
 from geopera_server.kernel.lineage import NODE_KINDS, Node
 from geopera_server.kernel.principal import Principal
+from geopera_server.values.ids import is_id
 
 MAX_NODES = 5_000
 _VISITS_PER_NODE = 4

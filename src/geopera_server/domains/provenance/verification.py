@@ -15,9 +15,9 @@ from geopera_server.db.pool import Connection, Row
 from geopera_server.domains.provenance import store
 from geopera_server.domains.provenance.live import live_states
 from geopera_server.kernel.chain import GENESIS, breaks_in, record_digest, seal_message
-from geopera_server.kernel.ids import is_id
 from geopera_server.kernel.lineage import Node, digest
 from geopera_server.ports import Secrets
+from geopera_server.values.ids import is_id
 
 BATCH = 2_000
 _NEVER_RECORDED = frozenset({"capture", "aoi", "report"})

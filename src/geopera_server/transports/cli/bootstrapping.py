@@ -7,14 +7,15 @@ import getpass
 import sys
 from pathlib import Path
 
+from geopera_server.adapters.secrets import SettingsSecrets
 from geopera_server.db.pool import Connection, make_pool
 from geopera_server.db.presence import database
 from geopera_server.domains.identity.bootstrap import create_api_key, create_organization, create_user
 from geopera_server.domains.identity.store.operators import claim_bootstrap, operator_exists
-from geopera_server.kernel.clock import now
 from geopera_server.kernel.errors import OperationError
-from geopera_server.settings import Settings, SettingsSecrets
+from geopera_server.settings import Settings
 from geopera_server.transports.cli.trouble import Trouble
+from geopera_server.values.clock import now
 
 
 def password_from(file: Path | None) -> str:

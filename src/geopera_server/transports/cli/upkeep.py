@@ -15,7 +15,7 @@ from geopera_server.db.presence import database
 from geopera_server.kernel.registry import load
 from geopera_server.settings import Settings
 from geopera_server.transports.cli.given import default_of, variable_of
-from geopera_server.transports.openapi import openapi_bytes
+from geopera_server.transports.http.openapi import openapi_bytes
 
 
 def bring_up_to_date(settings: Settings) -> str:

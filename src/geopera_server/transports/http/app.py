@@ -18,8 +18,8 @@ from geopera_server.kernel.pipeline import Kernel
 from geopera_server.kernel.registry import Registry
 from geopera_server.transports.http.calls import OUR_HEADERS, MethodNotAllowed, Operations, credential_of
 from geopera_server.transports.http.edge import Crashes, Ids
+from geopera_server.transports.http.openapi import openapi_bytes
 from geopera_server.transports.http.problems import problem_response
-from geopera_server.transports.openapi import openapi_bytes
 
 CALLERS_HEADERS = (
     "Authorization",

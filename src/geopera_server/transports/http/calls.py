@@ -16,9 +16,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
-from geopera_server.kernel.encoding import dumps
 from geopera_server.kernel.errors import InvalidInput, NotFound, OperationError, TooLarge
-from geopera_server.kernel.ids import new_id
 from geopera_server.kernel.operation import Operation
 from geopera_server.kernel.pipeline import Call, Kernel
 from geopera_server.kernel.principal import Credential
@@ -26,6 +24,8 @@ from geopera_server.kernel.registry import Registry
 from geopera_server.kernel.reply import Reply
 from geopera_server.kernel.validation import from_query, parse_body
 from geopera_server.transports.http.problems import MEDIA_TYPE, Crashed, headers_of, problem_body
+from geopera_server.values.encoding import dumps
+from geopera_server.values.ids import new_id
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ import re
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from geopera_server.kernel.ids import new_id
 from geopera_server.transports.http.problems import Crashed, problem_response
+from geopera_server.values.ids import new_id
 
 logger = logging.getLogger(__name__)
 

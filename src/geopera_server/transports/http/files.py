@@ -9,11 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from geopera_server.kernel.clock import now
 from geopera_server.kernel.errors import Gone, NotFound, OperationError
 from geopera_server.ports.store import ObjectMissing, ObjectStore
 from geopera_server.transports.http.links import SignedLinks
 from geopera_server.transports.http.problems import problem_response
+from geopera_server.values.clock import now
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 

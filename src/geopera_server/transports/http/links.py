@@ -27,7 +27,8 @@ class SignedLinks:
 
     def permits_download(self, path: str, *, expires: str, file_name: str, media_type: str, signature: str) -> bool:
         """Says whether the signature is ours over exactly these; whether it has expired is the caller's to see."""
-        return hmac.compare_digest(self._mac("download", path, expires, file_name, media_type), signature)
+        made = self._mac("download", path, expires, file_name, media_type)
+        return hmac.compare_digest(made.encode(), signature.encode())
 
     def seal(self, text: str) -> str:
         """Returns a token that holds the text readably and cannot be forged."""

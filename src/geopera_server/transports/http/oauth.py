@@ -32,15 +32,15 @@ from geopera_server.domains.identity.oauth.tokens import Tokens
 from geopera_server.domains.identity.profiles import userinfo
 from geopera_server.kernel import policy
 from geopera_server.kernel.audit import AuditEvent
-from geopera_server.kernel.clock import now
-from geopera_server.kernel.encoding import dumps
 from geopera_server.kernel.errors import OperationError, Unauthenticated
-from geopera_server.kernel.ids import new_id
 from geopera_server.kernel.pipeline import Kernel, as_refusal
 from geopera_server.settings import Settings
 from geopera_server.transports.http.calls import credential_of, read_body
 from geopera_server.transports.http.oauth_forms import MAX_FORM_BYTES, ip_of, issuer_of, read_form
 from geopera_server.transports.http.oauth_pages import SignInPages
+from geopera_server.values.clock import now
+from geopera_server.values.encoding import dumps
+from geopera_server.values.ids import new_id
 
 logger = logging.getLogger(__name__)
 

@@ -30,13 +30,13 @@ from geopera_server.domains.identity.oauth.signin import check_password
 from geopera_server.domains.identity.oauth.tickets import Tickets
 from geopera_server.domains.identity.store import organizations, users
 from geopera_server.kernel import policy
-from geopera_server.kernel.clock import now
 from geopera_server.kernel.errors import OperationError
 from geopera_server.kernel.pipeline import Kernel, as_refusal
 from geopera_server.kernel.policy import RateCaps
 from geopera_server.settings import Settings
 from geopera_server.transports.http import oauth_html as html
 from geopera_server.transports.http.oauth_forms import ip_of, issuer_of, once_each, read_form
+from geopera_server.values.clock import now
 
 AUTHORIZATION_PAGE = f"{REALM_PATH}{PROTOCOL_PATH}/auth"
 COOKIE = "geopera_sign_in"

@@ -7,8 +7,8 @@ from typing import Any
 
 from starlette.responses import Response
 
-from geopera_server.kernel.encoding import dumps
 from geopera_server.kernel.errors import InvalidInput, OperationError
+from geopera_server.values.encoding import dumps
 
 MEDIA_TYPE = "application/problem+json"
 

@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from geopera_server.domains.items.stac_extension import GEOPERA_EXTENSION_PATH, extension_schema
-from geopera_server.kernel.encoding import dumps
+from geopera_server.values.encoding import dumps
 
 
 def schema_routes(base_url: str) -> list[Route]:

@@ -13,7 +13,7 @@ from geopera_server.domains.identity.oauth import rfc6749_code, rfc6749_refresh,
 from geopera_server.domains.identity.oauth.errors import OAuthError
 from geopera_server.domains.identity.oauth.realm import Realm, new_secret
 from geopera_server.domains.identity.store import grants
-from geopera_server.kernel.ids import new_id
+from geopera_server.values.ids import new_id
 
 GRANT_TYPES = (rfc6749_code.GRANT_TYPE, rfc6749_refresh.GRANT_TYPE, rfc8628_device.GRANT_TYPE)
 AUTH_METHODS = ("none", "client_secret_basic", "client_secret_post")

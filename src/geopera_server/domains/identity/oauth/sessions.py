@@ -12,8 +12,8 @@ from geopera_server.domains.identity.oauth.errors import OAuthError, invalid_gra
 from geopera_server.domains.identity.oauth.realm import Exchange, Realm, new_secret
 from geopera_server.domains.identity.oauth.tokens import ACCESS_TOKEN_S, Issue
 from geopera_server.domains.identity.store import organizations, sessions
-from geopera_server.kernel.ids import new_id
 from geopera_server.kernel.principal import Principal
+from geopera_server.values.ids import new_id
 
 REFRESH_TOKEN = timedelta(minutes=30)
 

@@ -13,11 +13,11 @@ from geopera_server.domains.identity import scopes
 from geopera_server.domains.identity.access import require_org_admin, require_org_billing
 from geopera_server.domains.identity.bootstrap import create_api_key
 from geopera_server.domains.identity.store import keys, organizations
-from geopera_server.kernel.clock import iso, iso_or_none
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.errors import Denied, InvalidInput, NotFound, PaymentRequired
 from geopera_server.kernel.operation import operation
 from geopera_server.kernel.principal import Principal
+from geopera_server.values.clock import iso, iso_or_none
 
 KeyStatus = Literal["active", "expired", "revoked"]
 LISTED_AFTER_END = timedelta(days=90)

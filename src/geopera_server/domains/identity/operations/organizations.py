@@ -18,8 +18,8 @@ from geopera_server.domains.identity.operations.projects import as_project_respo
 from geopera_server.domains.identity.store import organizations, users
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.errors import InvalidInput, NotFound
-from geopera_server.kernel.ids import is_id
 from geopera_server.kernel.operation import operation
+from geopera_server.values.ids import is_id
 
 DEFAULT_SETTINGS: dict[str, Any] = {
     "approval_threshold_credits": 500_000,

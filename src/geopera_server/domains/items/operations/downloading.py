@@ -13,8 +13,8 @@ from geopera_server.domains.items.access import require_item_read
 from geopera_server.domains.items.shapes import Download, Egress
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.errors import Gone, NotFound, RateLimited
-from geopera_server.kernel.ids import is_id
 from geopera_server.kernel.operation import operation
+from geopera_server.values.ids import is_id
 
 _EXAMPLE = {
     "item_id": "0192d3c4-0000-7000-8000-000000000000",

@@ -22,15 +22,15 @@ from geopera_server.domains.orders.cart import CartLine, LineError, PricedLine, 
 from geopera_server.domains.orders.presenting import as_event_data, as_order, order_state
 from geopera_server.domains.orders.shapes import PriceGroup
 from geopera_server.domains.pricing.book import price_book
-from geopera_server.kernel.clock import iso
 from geopera_server.kernel.context import Context, Outside
 from geopera_server.kernel.crashing import crash_point
 from geopera_server.kernel.errors import Conflict, InvalidInput, Unavailable, issue
 from geopera_server.kernel.geometry import read_geometry, to_geojson
-from geopera_server.kernel.ids import new_id
 from geopera_server.kernel.operation import operation
 from geopera_server.ledger import postings
 from geopera_server.ledger.reading import balance_of
+from geopera_server.values.clock import iso
+from geopera_server.values.ids import new_id
 
 _EXAMPLE_CAPTURE = {
     "id": "CARPATHIA_RO_20200712",

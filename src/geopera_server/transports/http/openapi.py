@@ -8,10 +8,10 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
-from geopera_server.kernel.encoding import dumps
 from geopera_server.kernel.operation import Operation
 from geopera_server.kernel.registry import Registry
 from geopera_server.transports.http.problems import MEDIA_TYPE as PROBLEM_TYPE
+from geopera_server.values.encoding import dumps
 
 REF_TEMPLATE = "#/components/schemas/{model}"
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
-from geopera_server.kernel.clock import iso
+from geopera_server.values.clock import iso
 
 
 def dumps(value: Any) -> bytes:

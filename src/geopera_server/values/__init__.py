@@ -1,0 +1,1 @@
+"""Ids, times and JSON: what every layer may use."""
