@@ -19,9 +19,9 @@ PRICE = 700
 SPENDER = """
 import asyncio, sys
 from geopera_server.db.pool import make_pool
-from geopera_server.kernel.clock import now
+from geopera_server.values.clock import now
 from geopera_server.kernel.errors import PaymentRequired
-from geopera_server.kernel.ids import new_id
+from geopera_server.values.ids import new_id
 from geopera_server.ledger.postings import Cause, hold_for_order, release_rest, settle
 
 async def main(dsn, organization_id, spends, price):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from geopera_server.kernel.ids import new_id
+from geopera_server.values.ids import new_id
 from support.http_files import HttpFiles
 from support.scenes import ARCHIVE, BOLZANO, open_archive, scene
 from support.serving import problem_of, served

@@ -16,12 +16,12 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precon
 
 from geopera_server.db.pool import connection_arguments, make_pool
 from geopera_server.domains.identity.bootstrap import create_organization
-from geopera_server.kernel.clock import now
 from geopera_server.kernel.errors import PaymentRequired
-from geopera_server.kernel.ids import new_id
 from geopera_server.ledger import postings
 from geopera_server.ledger.postings import Cause, Posting
 from geopera_server.ledger.reading import balance_of
+from geopera_server.values.clock import now
+from geopera_server.values.ids import new_id
 
 AMOUNTS = st.integers(1, 1_000)
 REFUSED = (psycopg.errors.IntegrityError, psycopg.errors.RaiseException)

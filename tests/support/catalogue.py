@@ -16,12 +16,12 @@ from geopera_server.db.pool import Connection, Pool
 from geopera_server.domains.catalog import store
 from geopera_server.domains.catalog.importing import read_batch
 from geopera_server.domains.catalog.sources import Source
-from geopera_server.kernel.clock import now
 from geopera_server.kernel.context import Outside
 from geopera_server.kernel.pipeline import Call, Kernel
 from geopera_server.kernel.principal import PLATFORM_ORGANIZATION_ID, Principal, service
 from geopera_server.kernel.registry import Registry
 from geopera_server.ports import HostFor
+from geopera_server.values.clock import now
 from support.serving import settings_for
 
 BASE_URL = "http://geo.example:8000"

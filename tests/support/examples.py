@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from geopera_server.kernel.operation import Operation
+from support.market import Market
+
+CALMEST_FIRST = ("read", "compute", "external_spend", "share_export", "destructive")
 
 GARBAGE: dict[str, Any] = {
     "object": {"a": [{}]},
@@ -24,6 +27,36 @@ def fitting(example: Any, known: Mapping[str, Any]) -> Any:
     if isinstance(example, list):
         return [fitting(each, known) for each in example]
     return example
+
+
+async def things_of(market: Market) -> dict[str, Any]:
+    """Returns what examples are filled with: things that exist in the home organization, by the names that inputs give them."""
+    order = await market.delivered()
+    item_id = order["itemIds"][0]
+    [asset] = (await market.home.op("items.list_assets", {"item_id": item_id}))["assets"]
+    home = market.place.home
+    return {
+        "project_id": home.project_id, "projectId": home.project_id, "order_id": order["id"], "orderId": order["id"],
+        "item_id": item_id, "itemId": item_id, "asset_id": asset["id"], "geometry": market.aoi,
+        "host_name": "test-archive", "host": "test-archive", "captures": market.cart()["captures"],
+        "organization_id": home.organization_id,
+    }  # fmt: skip
+
+
+def filled(operation: Operation, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns an operation's documented example with things that exist."""
+    example = operation.example or {}
+    if operation.id == "catalog.search":
+        known = {**known, "collections": ["ortho"]}
+    if "entity_id" in example:
+        known = {**known, "entity_id": known[f"{example['entity_type']}_id"]}
+    filled_in: dict[str, Any] = fitting(example, known)
+    return filled_in
+
+
+def calmest_first(operations: Iterable[Operation]) -> list[Operation]:
+    """Returns operations, those last that end what others need."""
+    return sorted(operations, key=lambda operation: (CALMEST_FIRST.index(operation.effect), operation.id))
 
 
 def garbage_bodies(operation: Operation) -> list[Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from geopera_server.kernel.clock import now
-from geopera_server.kernel.ids import new_id
+from geopera_server.values.clock import now
+from geopera_server.values.ids import new_id
 
 
 async def insert_order(household) -> str:

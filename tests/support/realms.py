@@ -14,8 +14,8 @@ from geopera_server.domains.identity.bootstrap import create_api_key, create_org
 from geopera_server.domains.identity.oauth.realm import Realm
 from geopera_server.domains.identity.oauth.tokens import Tokens
 from geopera_server.domains.identity.store.organizations import add_member
-from geopera_server.kernel.clock import now
 from geopera_server.kernel.pipeline import Kernel
+from geopera_server.values.clock import now
 
 PASSWORD = "four words of nonsense"
 BASE_URL = "http://127.0.0.1"

@@ -21,11 +21,11 @@ from geopera_server.domains.billing.seed import seed_plans
 from geopera_server.domains.catalog.seed import seed_sources
 from geopera_server.domains.identity.bootstrap import create_api_key, create_organization, create_user
 from geopera_server.domains.pricing.seed import seed_price_list
-from geopera_server.kernel.clock import now
-from geopera_server.kernel.ids import new_id
 from geopera_server.ledger.postings import Cause, Posting, post
 from geopera_server.settings import Settings
 from geopera_server.transports.cli.listening import take_port
+from geopera_server.values.clock import now
+from geopera_server.values.ids import new_id
 
 SECRET = "a secret for tests that is long enough to pass"
 PASSWORD = "correct horse battery staple"
