@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from support.clients import Clients
+from support.examples import calmest_first, filled, things_of
 from support.market import opened_market
 
 
@@ -105,3 +106,16 @@ async def test_agent_is_told_why_it_may_not(agent, market):
     assert "orders:read" in refused["text"]
     refused = await agent.ask(tool="catalog.search", arguments={"host_name": "test-archive", "x-api-key": "gpra_unknown"})
     assert "401" in refused["text"]
+
+
+async def test_every_tool_gives_what_it_promises(agent, market):
+    """The MCP server holds each reply against the schema that it took from our document."""
+    known = await things_of(market)
+    tools = {tool["name"] for tool in await agent.ask()}
+    wrong = []
+    for operation in calmest_first(each for each in market.house.registry if each.id in tools):
+        example = filled(operation, known)
+        answer = await agent.ask(tool=operation.id, arguments={"body": example} if operation.free_form else example)
+        if answer["failed"] and "urn:geopera:problem:" not in answer["text"]:
+            wrong.append(f"{operation.id}: {answer['text'][:300]}")
+    assert not wrong, "\n".join(wrong)
