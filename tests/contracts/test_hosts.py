@@ -161,10 +161,11 @@ async def test_collections(host):
     [
         AREA,
         {"type": "Polygon", "coordinates": [[[-105.5, 39.5], [-104.8, 40.3], [-105.5, 40.3], [-105.5, 39.5]]]},
+        {"type": "Polygon", "coordinates": [[[20.5, 22.5], [22.5, 20.5], [22.5, 22.5], [20.5, 22.5]]]},
         {"type": "Point", "coordinates": [-105.2, 40.0]},
         mapping(box(-180, -90, 180, 90)),
     ],
-    ids=["box", "triangle", "point", "earth"],
+    ids=["box", "triangle", "only boxes meet", "point", "earth"],
 )
 async def test_area_is_met_exactly(host, area):
     assert ids(await everything(host, geometry=area, limit=11)) == expected(intersects=area)

@@ -163,6 +163,16 @@ async def test_one_id_in_two_collections_is_the_one_asked_for(database):
         assert found[2].code == "capture_not_found"
 
 
+async def test_only_our_own_index_may_name_another_vendor(database):
+    claimed = item("A", "2024-05-01T00:00:00Z", **{"geopera:vendor": "cheap"})
+    async with opened_catalogue(database) as catalogue:
+        with StacApi([claimed]) as api:
+            await catalogue.put(source("outside", connector={"kind": "stac", "url": api.url}))
+            await catalogue.put(source("ours"), [claimed])
+            found = await find(catalogue, ("outside", "A"), ("ours", "A"))
+        assert [each.vendor for each in found] == ["outside", "cheap"]
+
+
 async def test_hosts_are_asked_side_by_side(database, api):
     asked = []
 
