@@ -190,11 +190,14 @@ async def test_a_graph_that_tells_another_story_is_found(household, chain):
 
 
 async def test_an_edge_that_no_record_states_is_found(household, chain):
+    """It is hung on a record about another artifact, in another block."""
     await household.tamper(
-        "INSERT INTO lineage_edge SELECT id, organization_id, 'item', 'elsewhere', 'capture', 'h/x' FROM lineage_record"
-        " WHERE seq = 3"
+        "INSERT INTO lineage_edge SELECT id, organization_id, 'item', %s, 'capture', 'h/x' FROM lineage_record WHERE seq = 3",
+        chain[5],
     )
     assert await reasons(household) == {(3, "the graph shows other origins than the record")}
+    assert await reasons(household, **about(chain[5])) == {(3, "the graph shows other origins than the record")}
+    assert await reasons(household, **about(chain[4])) == set()
 
 
 async def test_a_changed_artifact_is_found(household, chain):

@@ -81,7 +81,8 @@ CREATE TABLE lineage_edge (
     dst_id          text   NOT NULL,
     PRIMARY KEY (src_type, src_id, dst_type, dst_id, record_id)
 );
-CREATE INDEX lineage_edge_down ON lineage_edge (dst_type, dst_id);
+CREATE INDEX lineage_edge_down ON lineage_edge (dst_type, dst_id, organization_id);
+CREATE INDEX lineage_edge_of_record ON lineage_edge (record_id);
 
 CREATE TABLE lineage_head (
     organization_id uuid   NOT NULL PRIMARY KEY,

@@ -61,9 +61,8 @@ async def organization_behind(conn: Connection, entity_type: str, entity_id: str
 
 
 _WITH_EDGES = (
-    "SELECT r.*, ARRAY(SELECT DISTINCT e.dst_type || ':' || e.dst_id FROM lineage_edge e WHERE e.record_id = r.id"
-    " AND e.organization_id = r.organization_id AND e.src_type = r.entity_type AND e.src_id = r.entity_id) AS edges,"
-    " (SELECT count(*) FROM lineage_edge e WHERE e.record_id = r.id) AS edge_count"
+    "SELECT r.*, coalesce((SELECT jsonb_agg(jsonb_build_array(e.src_type, e.src_id, e.dst_type, e.dst_id))"
+    " FROM lineage_edge e WHERE e.record_id = r.id), '[]') AS edges"
     " FROM lineage_record r WHERE r.organization_id = %(organization)s"
 )
 
@@ -115,5 +114,16 @@ async def seals_over(conn: Connection, organization_id: str, *, from_seq: int, t
         " ON r.organization_id = s.organization_id AND r.seq = s.to_seq"
         " WHERE s.organization_id = %s AND s.to_seq >= %s AND s.from_seq <= %s ORDER BY s.to_seq",
         (organization_id, from_seq, to_seq),
+    )
+    return await cursor.fetchall()
+
+
+async def borrowed_records(conn: Connection, organization_id: str, entity_type: str, entity_id: str) -> list[Row]:
+    """The records that the graph names for origins of an artifact although they are about something else."""
+    cursor = await conn.execute(
+        "SELECT DISTINCT r.seq FROM lineage_edge e JOIN lineage_record r ON r.id = e.record_id"
+        " WHERE e.organization_id = %s AND e.src_type = %s AND e.src_id = %s"
+        " AND (r.organization_id, r.entity_type, r.entity_id) <> (e.organization_id, e.src_type, e.src_id)",
+        (organization_id, entity_type, entity_id),
     )
     return await cursor.fetchall()
