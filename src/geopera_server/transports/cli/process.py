@@ -4,12 +4,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import importlib
 import logging
 import threading
-from collections.abc import Iterator
 
 from geopera_server.db.presence import database
 from geopera_server.settings import Settings
@@ -28,7 +26,8 @@ def serve(settings: Settings) -> None:
         base_url = url_of(bound, settings.host)
         if settings.env == "production" and settings.public_url is None:
             logger.warning("GEOPERA_PUBLIC_URL is not set: download addresses will begin with %s", base_url)
-        with _house_loading(), database(settings) as dsn:
+        _begin_loading()
+        with database(settings) as dsn:
             from geopera_server.transports.cli.running import run_server
 
             run_server(settings, dsn, bound, base_url, signals)
@@ -37,7 +36,8 @@ def serve(settings: Settings) -> None:
 def work(settings: Settings) -> None:
     """Does background work until a signal comes; serves nothing."""
     signals = Signals()
-    with _house_loading(), database(settings) as dsn:
+    _begin_loading()
+    with database(settings) as dsn:
         from geopera_server.transports.cli.running import run_worker
 
         run_worker(settings, dsn, signals)
@@ -46,19 +46,19 @@ def work(settings: Settings) -> None:
 def demonstrate(settings: Settings, *, stay: bool) -> None:
     """Walks through the platform on real imagery and ends, or goes on serving until a signal comes."""
     signals = Signals()
-    with take_port(settings.host, settings.port) as bound, _house_loading(), database(settings) as dsn:
-        from geopera_server.transports.cli.demonstrating import run_demonstration
+    with take_port(settings.host, settings.port) as bound:
+        _begin_loading()
+        with database(settings) as dsn:
+            from geopera_server.transports.cli.demonstrating import run_demonstration
 
-        run_demonstration(settings, dsn, bound, url_of(bound, settings.host), signals, stay=stay)
+            run_demonstration(settings, dsn, bound, url_of(bound, settings.host), signals, stay=stay)
 
 
-@contextlib.contextmanager
-def _house_loading() -> Iterator[None]:
-    """Loads the house's code, a second's work for one core, while the block brings up the database.
+def _begin_loading() -> None:
+    """Loads the house's code, a second's work for one core, while the database comes up.
 
     Nothing that is loaded becomes garbage, so the collector stays off until the house runs: a tenth less time.
     The database's own modules are all there by then, so the two never wait for each other's imports.
     """
     gc.disable()
     threading.Thread(target=importlib.import_module, args=(_HOUSE,), name="house-loading", daemon=True).start()
-    yield
