@@ -53,11 +53,8 @@ def refused(*arguments: object, **variables: str) -> str:
 class Running:
     """A server process that has said that it is ready."""
 
-    def __init__(self, *arguments: object, **variables: str) -> None:
-        self.process = subprocess.Popen(
-            [COMMAND, *map(str, arguments)],
-            env=environment(**variables), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
         self.line = self.read_line()
         said = READY.fullmatch(self.line)
         self.url = said.group(1) if said else ""
@@ -80,14 +77,21 @@ class Running:
 
 
 @contextlib.contextmanager
-def up(*arguments: object, **variables: str) -> Iterator[Running]:
-    """Serves in a process of its own until the block ends."""
-    running = Running("up", *arguments, **variables)
+def running(*arguments: object, **variables: str) -> Iterator[Running]:
+    """Runs a command that says a line and goes on, until the block ends."""
+    process = subprocess.Popen(
+        [COMMAND, *map(str, arguments)],
+        env=environment(**variables), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
     try:
-        yield running
+        yield Running(process)
     finally:
-        running.process.kill()
-        running.process.communicate()
+        process.kill()
+        process.communicate()
+
+
+def up(*arguments: object, **variables: str) -> contextlib.AbstractContextManager[Running]:
+    return running("up", *arguments, **variables)
 
 
 def postmaster_of(folder: Path) -> int:
@@ -105,11 +109,11 @@ def ended(pid: int) -> bool:
         os.close(process)
 
 
-def until_healthy(running: Running, within_s: float = 20) -> None:
+def until_healthy(server: Running, within_s: float = 20) -> None:
     deadline = time.monotonic() + within_s
     while True:
         with contextlib.suppress(httpx.HTTPError):
-            if running.get().status_code == 200:
+            if server.get().status_code == 200:
                 return
         assert time.monotonic() < deadline, "it did not recover"
         time.sleep(0.05)
@@ -271,12 +275,9 @@ def test_bootstrap_makes_one_operator(tmp_path, dsn):
 def test_a_worker_works_on_a_migrated_database(tmp_path, dsn):
     assert run("migrate", "--data", tmp_path, "--database-url", dsn).stdout.startswith("The database is at 0")
     assert value_in(dsn, "SELECT count(*) FROM catalog_source") > 0
-    worker = Running("worker", "--data", tmp_path, "--database-url", dsn)
-    try:
+    with running("worker", "--data", tmp_path, "--database-url", dsn) as worker:
         assert "takes jobs from" in worker.line
         assert worker.end() == (0, "", "")
-    finally:
-        worker.process.kill()
 
 
 def test_settings_are_listed_without_any_value():
