@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import threading
 from collections.abc import Callable, Sequence
@@ -27,14 +28,14 @@ from urllib.parse import parse_qsl, quote, urlsplit
 from shapely.geometry import box, shape
 from shapely.geometry.base import BaseGeometry
 
-SHARED_STAC = Path(__file__).parents[3] / "shared" / "data" / "stac"
+SHARED_DATA = Path(os.environ.get("GEOPERA_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data")
 _OPERATORS = {"=": "eq", "<>": "neq", "<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
 
 
 def real_items(name: str = "100-s2.json") -> list[dict[str, Any]]:
     """Items as a real API answered them; fails where the shared data folder is missing, since nothing is tested then."""
-    path = SHARED_STAC / name
-    assert path.exists(), f"{path} is missing: the tests need the shared data folder beside the project."
+    path = SHARED_DATA / "stac" / name
+    assert path.exists(), f"{path} is missing: set GEOPERA_TEST_DATA to the folder of real imagery and STAC items."
     found = json.loads(path.read_bytes())
     return found["features"] if isinstance(found, dict) else found
 
