@@ -13,9 +13,8 @@ import httpx
 import orjson
 
 from geopera_server.app import House
-from geopera_server.db.pool import Connection
 from geopera_server.demo.imagery import DemoImagery
-from geopera_server.domains.identity.bootstrap import create_api_key, create_organization, create_user
+from geopera_server.domains.identity.bootstrap import create_user
 from geopera_server.domains.identity.store.users import user_named
 from geopera_server.kernel.principal import PLATFORM_ORGANIZATION_ID
 from geopera_server.values.clock import now
@@ -53,30 +52,41 @@ class Demo:
 
 
 async def seed_demo(house: House, base_url: str, imagery: DemoImagery, path: Path) -> Demo:
-    """Returns the demo's accounts, making what is missing; a second call changes nothing."""
-    demo = await _residents(house, base_url, path)
-    demo.write(path)
-    async with httpx.AsyncClient(base_url=base_url, timeout=60) as http:
-        operator = await _signed_in(http, demo.operator)
-        await _grant(http, operator, demo)
-        await _sources(http, operator, imagery)
-    return demo
+    """Returns the demo's accounts, making what is missing; a second call changes nothing.
 
-
-async def _residents(house: House, base_url: str, path: Path) -> Demo:
+    Only the first two humans are made directly, as nobody can sign in before them; all else goes through operations.
+    """
     user, operator = (Account(username=name, password=_password(house, name)) for name in (USER, OPERATOR))
     async with house.pool.connection() as conn, conn.transaction():
-        found = await user_named(conn, USER)
-        if found is None:
+        if await user_named(conn, USER) is None:
             await create_user(
                 conn, email=OPERATOR, password=operator.password, display_name="Demo Operator", operator=True, at=now()
             )
-            found = await create_user(conn, email=USER, password=user.password, display_name="Demo User", at=now())
-            await create_organization(conn, name="Demo Forest Agency", owner_id=found["id"], at=now())
-        organization_id, project_id = await _home_of(conn, found["id"])
-        api_key = _kept_key(path) or await _new_key(house, conn, organization_id, found["id"])
+            await create_user(conn, email=USER, password=user.password, display_name="Demo User", at=now())
+    async with httpx.AsyncClient(base_url=base_url, timeout=60) as http:
+        demo = await _organization(http, base_url, user, operator, path)
+        demo.write(path)
+        as_operator = await _signed_in(http, operator)
+        await _grant(http, as_operator, demo)
+        await _sources(http, as_operator, imagery)
+    return demo
+
+
+async def _organization(http: httpx.AsyncClient, base_url: str, user: Account, operator: Account, path: Path) -> Demo:
+    as_user = await _signed_in(http, user)
+    mine = (await _op(http, as_user, "users.me", {}))["organizations"]
+    if not mine:
+        mine = [await _op(http, as_user, "organizations.create", {"name": "Demo Forest Agency"})]
+        as_user = await _signed_in(http, user)
+    projects = (await _op(http, as_user, "projects.list", {}))["projects"]
+    api_key = _kept_key(path) or (await _op(http, as_user, "api_keys.create", {"name": "demo"}))["key"]
     return Demo(
-        base_url=base_url, api_key=api_key, organization_id=organization_id, project_id=project_id, user=user, operator=operator
+        base_url=base_url,
+        api_key=api_key,
+        organization_id=mine[0]["id"],
+        project_id=next((each for each in projects if each["name"] == "Default"), projects[0])["id"],
+        user=user,
+        operator=operator,
     )
 
 
@@ -88,29 +98,6 @@ def _password(house: House, name: str) -> str:
 
 def _kept_key(path: Path) -> str | None:
     return str(orjson.loads(path.read_bytes())["api_key"]) if path.exists() else None
-
-
-async def _home_of(conn: Connection, user_id: str) -> tuple[str, str]:
-    cursor = await conn.execute(
-        "SELECT m.organization_id, p.id AS project_id FROM membership m JOIN project p USING (organization_id)"
-        " WHERE m.user_id = %s ORDER BY p.created_at LIMIT 1",
-        (user_id,),
-    )
-    row = await cursor.fetchone()
-    assert row is not None
-    return row["organization_id"], row["project_id"]
-
-
-async def _new_key(house: House, conn: Connection, organization_id: str, user_id: str) -> str:
-    made = await create_api_key(
-        conn,
-        organization_id=organization_id,
-        name="demo",
-        digest=lambda secret: house.kernel.secrets.digest("api_keys", secret),
-        at=now(),
-        created_by=user_id,
-    )
-    return made.secret
 
 
 async def _signed_in(http: httpx.AsyncClient, account: Account) -> dict[str, str]:

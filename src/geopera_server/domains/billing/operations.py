@@ -14,10 +14,10 @@ from geopera_server.domains.pricing.rules import CREDITS_PER_AUD, aud
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.errors import Conflict, InvalidInput, NotFound, PaymentRequired
 from geopera_server.kernel.operation import operation
+from geopera_server.kernel.paging import MAX_OFFSET, clamped
 from geopera_server.ledger import postings, reading
 from geopera_server.values.ids import is_id
 
-MAX_PAGE = 1_000
 MAX_GRANT = 10**12
 
 
@@ -48,7 +48,7 @@ class TransactionsInput(BaseModel):
     """Which page, and the reasons to show: one word, or several with commas."""
 
     limit: int = Field(50, ge=1)
-    offset: int = Field(0, ge=0, le=2**62)
+    offset: int = Field(0, ge=0, le=MAX_OFFSET)
     reason: str | None = None
 
 
@@ -63,7 +63,7 @@ class TransactionsInput(BaseModel):
 async def credits_transactions(ctx: Context, given: TransactionsInput) -> Transactions:
     """Lists the movements of your organization's credits, newest first."""
     reasons = _reasons(given.reason)
-    limit = min(given.limit, MAX_PAGE)
+    limit = clamped(given.limit)
     rows = await reading.newest_entries(ctx.conn, ctx.organization_id, reasons=reasons, limit=limit, offset=given.offset)
     return Transactions(
         transactions=[as_ledger_entry(row) for row in rows],

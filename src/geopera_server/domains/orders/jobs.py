@@ -145,7 +145,7 @@ def _as_asset(found: FoundCapture, key: str, asset: Mapping[str, Any], path: str
         "band_names": list(info.band_names),
         "band_count": info.band_count,
         "dtype": info.dtype,
-        "nodata": info.nodata if isinstance(info.nodata, (int, float)) else None,
+        "nodata": info.nodata,
         "epsg": info.epsg,
         "width": info.width,
         "height": info.height,

@@ -92,40 +92,6 @@ class Order(TypedDict):
     cancelledAt: datetime | None
 
 
-class PageOrder(TypedDict):
-    """The order of a page's rows, as marketplace clients read it."""
-
-    sorted: bool
-    unsorted: bool
-    empty: bool
-
-
-class Pageable(TypedDict):
-    """Which page was asked for."""
-
-    pageNumber: int
-    pageSize: int
-    offset: int
-    paged: bool
-    unpaged: bool
-
-
-class OrderPage(TypedDict):
-    """A page of orders."""
-
-    content: list[Order]
-    totalPages: int
-    totalElements: int
-    number: int
-    size: int
-    first: bool
-    last: bool
-    numberOfElements: int
-    empty: bool
-    sort: PageOrder
-    pageable: Pageable
-
-
 class OrderEvent(TypedDict):
     """One thing that happened to an order."""
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
+import psycopg
+from psycopg_pool import PoolTimeout
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -14,13 +17,14 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from geopera_server.kernel.errors import Denied, NotFound, OperationError, Unauthenticated
-from geopera_server.kernel.pipeline import Kernel
+from geopera_server.kernel.pipeline import Kernel, as_refusal
 from geopera_server.kernel.registry import Registry
 from geopera_server.transports.http.calls import OUR_HEADERS, MethodNotAllowed, Operations, credential_of
 from geopera_server.transports.http.edge import Crashes, Ids
 from geopera_server.transports.http.openapi import openapi_bytes
-from geopera_server.transports.http.problems import problem_response
+from geopera_server.transports.http.problems import Crashed, problem_response
 
+HEALTH_WITHIN_S = 2.0
 CALLERS_HEADERS = (
     "Authorization",
     "Content-Type",
@@ -82,8 +86,15 @@ class Documents:
 
     def __init__(self, kernel: Kernel, registry: Registry) -> None:
         self._kernel = kernel
-        self._customer = openapi_bytes(registry, operator=False)
-        self._operator = openapi_bytes(registry, operator=True)
+        self._registry = registry
+
+    @functools.cached_property
+    def _customer(self) -> bytes:
+        return openapi_bytes(self._registry, operator=False)
+
+    @functools.cached_property
+    def _operator(self) -> bytes:
+        return openapi_bytes(self._registry, operator=True)
 
     async def customer(self, _request: Request) -> Response:
         """Serves /openapi.json to anybody."""
@@ -101,8 +112,12 @@ class Documents:
             return problem_response(error, request.state.invocation_id)
         return Response(self._operator, media_type="application/json")
 
-    async def health(self, _request: Request) -> Response:
-        """Says whether the database answers."""
-        async with self._kernel.pool.connection() as conn:
-            await conn.execute("SELECT 1")
+    async def health(self, request: Request) -> Response:
+        """Says whether the database answers: 200, or 503 with a problem."""
+        try:
+            async with self._kernel.pool.connection(timeout=HEALTH_WITHIN_S) as conn:
+                await conn.execute("SELECT 1")
+        except (psycopg.Error, PoolTimeout) as error:
+            refusal = as_refusal(error) or Crashed()
+            return problem_response(refusal, request.state.invocation_id)
         return Response(b'{"status":"ok"}', media_type="application/json")

@@ -17,8 +17,8 @@ from geopera_server.domains.identity.store import organizations, projects
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.errors import Conflict, NotFound, PaymentRequired
 from geopera_server.kernel.operation import operation
+from geopera_server.kernel.paging import MAX_LIMIT, clamped
 
-MAX_LIMIT = 1_000
 EXAMPLE_ID = "0198f1c2-0000-7000-8000-000000000000"
 
 ProjectName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255)]
@@ -167,7 +167,7 @@ async def archive(ctx: Context, given: ProjectArchiveInput) -> ProjectResponse:
 @operation("projects.list", effect="read", scope="projects:read", raw=True, extension=True, example={"limit": 20})
 async def list_projects(ctx: Context, given: ProjectListInput) -> Projects:
     """Lists the organization's projects, newest first."""
-    limit = min(given.limit, MAX_LIMIT)
+    limit = clamped(given.limit)
     rows = await projects.projects_page(
         ctx.conn,
         ctx.organization_id,

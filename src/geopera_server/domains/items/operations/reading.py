@@ -18,8 +18,8 @@ from geopera_server.domains.provenance.graph import walk
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.errors import InvalidInput
 from geopera_server.kernel.operation import operation
+from geopera_server.kernel.paging import MAX_OFFSET, clamped
 
-MAX_PAGE = 1_000
 GEOJSON = "application/geo+json"
 _EXAMPLE = {"item_id": "0192d3c4-0000-7000-8000-000000000000"}
 _EXAMPLE_PROJECT = {"project_id": "0192d3c4-0000-7000-8000-000000000000", "limit": 20}
@@ -53,7 +53,7 @@ class ItemsListInput(BaseModel):
     collection_id: str | None = None
     uncollected: bool = False
     limit: int = Field(100, ge=1)
-    offset: int = Field(0, ge=0, le=2**62)
+    offset: int = Field(0, ge=0, le=MAX_OFFSET)
 
 
 @operation("items.list", effect="read", scope="items:read", raw=True, snapshot=True, example=_EXAMPLE_PROJECT)
@@ -63,7 +63,7 @@ async def list_(ctx: Context, given: ItemsListInput) -> ItemPage:
         raise InvalidInput("Ask for one collection or for the items of none, not both.", loc=("uncollected",))
     project_id = await require_project_read(ctx.conn, ctx.principal, given.project_id)
     collection_id = given.collection_id and await require_collection_in(ctx.conn, project_id, given.collection_id)
-    limit = min(given.limit, MAX_PAGE)
+    limit = clamped(given.limit)
     rows = await store.items_page(
         ctx.conn,
         project_id,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -17,18 +16,15 @@ from geopera_server.domains.orders.shapes import (
     Order,
     OrderEvent,
     OrderEvents,
-    OrderPage,
-    Pageable,
-    PageOrder,
 )
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.errors import Conflict, InvalidInput, NotFound
 from geopera_server.kernel.jobs import cancel_for
 from geopera_server.kernel.operation import operation
+from geopera_server.kernel.paging import MAX_PAGE_SIZE, PageOf, clamped, page_of, sort_of
 from geopera_server.ledger import postings
 from geopera_server.ledger.reading import balance_of
 
-MAX_PAGE_SIZE = 100
 FULFIL = "orders.fulfil"
 
 
@@ -87,14 +83,14 @@ class OrdersListInput(BaseModel):
 @operation(
     "orders.list", effect="read", scope="orders:read", raw=True, snapshot=True, example={"status": "processing", "size": 10}
 )
-async def list_(ctx: Context, given: OrdersListInput) -> OrderPage:
+async def list_(ctx: Context, given: OrdersListInput) -> PageOf[Order]:
     """Lists the organization's orders page by page; filters take native and marketplace words."""
-    size = min(given.size, MAX_PAGE_SIZE)
+    size = clamped(given.size, MAX_PAGE_SIZE)
     filters = {"organization_id": ctx.organization_id, **_filters(given)}
-    sort = _sort(given.sort)
+    sort = sort_of(given.sort, store.SORT_FIELDS)
     total = await store.count_of(ctx.conn, filters)
     rows = await store.page_of(ctx.conn, filters, sort=sort, limit=size, offset=given.page * size)
-    return _page([as_order(row) for row in rows], total=total, number=given.page, size=size)
+    return page_of([as_order(row) for row in rows], total=total, number=given.page, size=size)
 
 
 def _filters(given: OrdersListInput) -> dict[str, Any]:
@@ -130,36 +126,6 @@ def _statuses(text: str | None) -> tuple[list[str] | None, list[str]]:
         for column, value in conditions:
             (statuses if column == "status" else sub_statuses).append(value)
     return (statuses if statuses or sub_statuses else None), sub_statuses
-
-
-def _sort(text: str) -> tuple[str, str]:
-    field, _, direction = text.partition(",")
-    direction = direction.strip().lower() or "asc"
-    if field not in store.SORT_FIELDS or direction not in {"asc", "desc"}:
-        raise InvalidInput(
-            f"Sort is 'field,asc' or 'field,desc' with one of: {', '.join(store.SORT_FIELDS)}.",
-            loc=("sort",),
-            code="unknown_field_value",
-        )
-    return field, direction
-
-
-def _page(content: list[Order], *, total: int, number: int, size: int) -> OrderPage:
-    pages = max(1, math.ceil(total / size))
-    ordering = PageOrder(sorted=True, unsorted=False, empty=False)
-    return OrderPage(
-        content=content,
-        totalPages=pages,
-        totalElements=total,
-        number=number,
-        size=size,
-        first=number == 0,
-        last=number >= pages - 1,
-        numberOfElements=len(content),
-        empty=not content,
-        sort=ordering,
-        pageable=Pageable(pageNumber=number, pageSize=size, offset=number * size, paged=True, unpaged=False),
-    )
 
 
 class OrderUpdateInput(OrderGetInput):
