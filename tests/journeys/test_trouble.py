@@ -9,7 +9,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
+from geopera_server.kernel.context import Context
+from geopera_server.kernel.operation import operation, operation_of
 from geopera_server.values.ids import new_id
 from support.http_files import HttpFiles
 from support.scenes import ARCHIVE, BOLZANO, open_archive, scene
@@ -345,3 +348,18 @@ async def test_a_full_disk_fails_the_order_and_leaves_nothing(database, place, s
         assert "no room" in order["failureReason"]
         assert [path for path in small_disk.rglob("*") if path.is_file()] == [filler]
         assert list(Path(data_dir / "scratch").iterdir()) == []
+
+
+async def test_a_defect_is_a_problem_that_tells_nothing_of_our_insides(shop):
+    async def broken(ctx: Context, given: Nothing) -> dict:
+        """Breaks."""
+        raise RuntimeError("a secret of ours")
+
+    shop.house.registry.add(operation_of(operation("test.broken", effect="read", scope="orders:read", raw=True)(broken)))
+    response = await shop.home.post("test.broken")
+    assert (response.status_code, problem_of(response)["code"]) == (500, "internal_error")
+    assert "secret" not in response.text
+
+
+class Nothing(BaseModel):
+    """No input."""

@@ -122,13 +122,20 @@ class Operations:
         return await self._kernel.run(call)
 
     async def _given(self, incoming: Incoming, operation: Operation, receive: Receive) -> Mapping[str, Any]:
-        if incoming.method == "POST":
-            return parse_body(await _body(incoming.header(b"content-length") or "", receive, self._max_body_bytes))
-        try:
-            query = parse_qsl(incoming.query.decode("ascii"), keep_blank_values=True, errors="strict")
-        except ValueError as error:
-            raise InvalidInput(f"The query string cannot be read: {error}.") from error
-        return from_query(operation, query)
+        query = _query(incoming, operation) if incoming.query and operation.reads else {}
+        if incoming.method != "POST":
+            return query
+        body = parse_body(await _body(incoming.header(b"content-length") or "", receive, self._max_body_bytes))
+        # The address of a next page carries its cursor, for clients that repost the body they had.
+        return {**body, **query} if query else body
+
+
+def _query(incoming: Incoming, operation: Operation) -> dict[str, Any]:
+    try:
+        pairs = parse_qsl(incoming.query.decode("ascii"), keep_blank_values=True, errors="strict")
+    except ValueError as error:
+        raise InvalidInput(f"The query string cannot be read: {error}.") from error
+    return from_query(operation, pairs)
 
 
 def _operation_id(path: str) -> str:
