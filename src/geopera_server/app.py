@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -197,9 +199,23 @@ def _store(settings: Settings) -> Objects:
 
 
 def _scratch(settings: Settings) -> Path:
+    """Returns the folder for work in progress, without what processes that are no more have left in it."""
     folder = (settings.data_dir / "scratch").resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.iterdir():
+        if not _is_running(left.name.partition("-")[0]):
+            shutil.rmtree(left, ignore_errors=True)
     return folder
+
+
+def _is_running(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def source_roots(settings: Settings) -> tuple[Path, ...]:

@@ -84,6 +84,7 @@ def check_once_and_only_once(database: str, data_dir: Path, order: dict) -> None
     assert counts == {"orders": 1, "items": 1, "holds": 1, "settles": 1, "open_jobs": 0, "told": 1}
     left = OPENING_CREDITS - order["totalCredits"]
     assert account == {"balance": left, "reserved": 0, "entries": left}
+    assert list((data_dir / "scratch").iterdir()) == []
     objects = data_dir / "objects"
     assert {str(path.relative_to(objects)) for path in objects.rglob("*.tif")} == registered
 

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from geopera_server.domains.orders import cutting
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.operation import operation, operation_of
+from geopera_server.raster.clip import clip_to_cog
 from geopera_server.values.ids import new_id
 from support.http_files import HttpFiles
 from support.scenes import ARCHIVE, BOLZANO, open_archive, scene
@@ -321,6 +323,27 @@ async def test_a_private_address_of_somebody_else_is_never_asked(shop, shared_da
     feature["assets"]["data"]["href"] = "http://127.0.0.1:1/secret.tif"
     order = await failed_order(shop, feature)
     assert "private network" in order["failureReason"]
+
+
+@pytest.mark.parametrize("second_asset_fails", [False, True])
+async def test_a_defect_in_delivery_ends_the_order_too(database, place, tmp_path, shared_data, monkeypatch, second_asset_fails):
+    """After the last attempt the order fails, the hold is released, and what was stored meanwhile is gone."""
+    calls = []
+
+    def clip(href, file, **more):
+        calls.append(href)
+        if second_asset_fails and len(calls) % 2:
+            return clip_to_cog(href, file, **more)
+        raise KeyError("a defect")
+
+    monkeypatch.setattr(cutting, "clip_to_cog", clip)
+    async with served(database, place, data_dir=tmp_path, source_roots=[shared_data], job_attempts=1) as server:
+        server.aoi = await open_archive(server, shared_data)
+        feature = scene(shared_data / "imagery" / BOLZANO, "TWO_FILES", collection="ortho")
+        feature["assets"]["again"] = dict(feature["assets"]["data"])
+        order = await failed_order(server, feature)
+        assert "defect" not in order["failureReason"]
+        assert [path for path in (tmp_path / "objects").rglob("*") if path.is_file()] == []
 
 
 @pytest.fixture

@@ -241,6 +241,7 @@ class Worker:
         except LeaseLost:
             logger.warning("job %s attempt %d lost its lease", run.id, run.attempt)
         except asyncio.CancelledError:
+            run.lost.set()
             await self._settle_row(put_back, run, "the worker was stopped")
             raise
         except (TryAgain, psycopg.Error, Unavailable) as error:

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from geopera_server.db.pool import Row
+from geopera_server.db.pool import Connection, Row
 from geopera_server.domains.catalog import store
 from geopera_server.domains.catalog.asking import ask, is_fresh, packed, unpacked
 from geopera_server.domains.catalog.captures import CaptureProblem, FoundCapture, ProblemCode, WantedCapture
@@ -53,6 +53,12 @@ async def find_captures(
     known = {source.id: each for source, each in zip(asking, told, strict=True)}
     settled = [_settle(each, known, candidates) for each, candidates in zip(asked, meant, strict=True)]
     return [_sellable(each) for each in settled] if for_order else settled
+
+
+async def host_address(conn: Connection, host: str) -> str | None:
+    """Returns where a host's catalogue is asked; None for one that is our own index, or is gone."""
+    source = await store.source_of(conn, host)
+    return None if source is None else source.connector.get("url")
 
 
 def _meant(sources: Sequence[Source], host: str | None, base_url: str) -> Sequence[Source]:

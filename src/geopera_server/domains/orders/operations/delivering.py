@@ -46,8 +46,8 @@ class DeliveryOutcome(TypedDict):
 )
 async def register(ctx: Context, given: DeliveredCapture) -> DeliveryOutcome:
     """Registers the files of one capture as an item, and settles its group once the group is complete."""
-    await require_lease(ctx.conn, given.job_id, given.attempt)
     order = await _open_order(ctx, given.order_id)
+    await require_lease(ctx.conn, given.job_id, given.attempt)
     captures = await store.captures_of(ctx.conn, ctx.organization_id, given.order_id)
     capture = next((each for each in captures if each["position"] == given.position), None)
     if capture is None or capture["delivered_at"] is not None:
@@ -74,7 +74,7 @@ async def register(ctx: Context, given: DeliveredCapture) -> DeliveryOutcome:
 
 
 async def _open_order(ctx: Context, order_id: str) -> dict[str, Any]:
-    """Returns the order, locked; raises Conflict when it has ended, as by being cancelled."""
+    """Returns the order, locked before anything else as cancelling does; raises Conflict when it has ended."""
     locked = await store.lock_order(ctx.conn, ctx.organization_id, order_id)
     if locked is None:
         raise NotFound("order")
@@ -170,8 +170,8 @@ class FailedDelivery(BaseModel):
 @operation("orders.delivery.fail", effect="compute", scope="admin:write", produces=("order",), raw=True, internal=True)
 async def fail(ctx: Context, given: FailedDelivery) -> DeliveryOutcome:
     """Ends an order that cannot be delivered, and gives back what is still reserved for it."""
-    await require_lease(ctx.conn, given.job_id, given.attempt)
     order = await _open_order(ctx, given.order_id)
+    await require_lease(ctx.conn, given.job_id, given.attempt)
     released = await postings.release_rest(
         ctx.conn, postings.cause_of(ctx, project_id=order["project_id"]), order_id=order["id"]
     )
