@@ -35,11 +35,14 @@ _INSERT = (
 )
 
 
+# A copy cannot pass over rows that are there already, as when a connection was lost after the commit: it goes by a table.
+_BATCH = "CREATE TEMPORARY TABLE IF NOT EXISTS audit_batch (LIKE audit_event) ON COMMIT DELETE ROWS"
 _COPY = (
-    "COPY audit_event (invocation_id, at, operation_id, side_effect, scope, principal_type, principal_id, api_key_id,"
+    "COPY audit_batch (invocation_id, at, operation_id, side_effect, scope, principal_type, principal_id, api_key_id,"
     " organization_id, status, code, outcome, duration_ms, ip, user_agent, entities, input_digest, idempotency_key_hash,"
     " replayed) FROM STDIN"
 )
+_MERGE = "INSERT INTO audit_event SELECT * FROM audit_batch ON CONFLICT (invocation_id) DO NOTHING"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,9 +128,12 @@ class AuditWriter:
             return
         batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
         try:
-            async with self._connect() as conn, conn.cursor() as cursor, cursor.copy(_COPY) as copy:
-                for event in batch:
-                    await copy.write_row(event.row())
+            async with self._connect() as conn, conn.transaction(), conn.cursor() as cursor:
+                await cursor.execute(_BATCH)
+                async with cursor.copy(_COPY) as copy:
+                    for event in batch:
+                        await copy.write_row(event.row())
+                await cursor.execute(_MERGE)
         except psycopg.Error:
             logger.warning("audit rows wait: the database does not answer", exc_info=True)
             self._waiting.extendleft(reversed(batch))

@@ -47,6 +47,7 @@ class Operation:
     idempotent: bool = False
     secret_id_field: str | None = None
     while_suspended: bool = False
+    while_past_due: bool = False
     internal: bool = False
     extension: bool = False
     aliases: tuple[str, ...] = ()

@@ -13,7 +13,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -59,10 +59,13 @@ class LineageMissing(RuntimeError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One request to run an operation, from wherever it came."""
+    """One request to run an operation, from wherever it came.
+
+    `given` may be a function: what came is then read only once it is known who sent it.
+    """
 
     operation: Operation
-    given: Mapping[str, Any]
+    given: Mapping[str, Any] | Callable[[], Mapping[str, Any]]
     credential: Credential | None = None
     principal: Principal | None = None
     idempotency_key: str | None = None
@@ -79,6 +82,7 @@ class _Trace:
     at: datetime
     started: float
     principal: Principal = GUEST
+    given: Mapping[str, Any] = field(default_factory=dict)
     entities: tuple[tuple[str, str], ...] = ()
     input_digest: str | None = None
     admitted: bool = False
@@ -168,11 +172,12 @@ class Kernel:
     async def _run(self, call: Call, trace: _Trace) -> Reply:
         operation = call.operation
         async with self.pool.connection() as conn:
-            trace.principal = call.principal or await self._admit(conn, call, trace.at)
+            await self._admit(conn, trace)
             trace.admitted = True
             policy.authorise(operation, trace.principal)
-            given = parse_input(operation, call.given)
-            trace.input_digest = hashlib.sha256(canonical(call.given)).hexdigest()
+            trace.given = call.given() if callable(call.given) else call.given
+            given = parse_input(operation, trace.given)
+            trace.input_digest = hashlib.sha256(canonical(trace.given)).hexdigest()
             if operation.reads and not operation.goes_outside:
                 return self._noted(trace, await self._read(conn, trace, given))
         if operation.goes_outside:
@@ -184,17 +189,21 @@ class Kernel:
         self.reads_audit.add(trace.event(reply.status))
         return reply
 
-    async def _admit(self, conn: Connection, call: Call, at: datetime) -> Principal:
-        if call.credential is None:
+    async def _admit(self, conn: Connection, trace: _Trace) -> None:
+        """Finds out who calls and counts the call; the trace knows the caller also when the call is over a cap."""
+        call = trace.call
+        if call.principal is not None:
+            trace.principal = call.principal
+        elif call.credential is None:
             if not call.operation.public:
                 raise Unauthenticated("No credential was sent. Send 'Authorization: Bearer <token or API key>'.")
-            await policy.count_guest(conn, call.ip or "unknown", self.caps, at)
-            return GUEST
-        admission = await self._authenticate(conn, call.credential, call.operation.rate_class)
-        if admission is None:
-            raise Unauthenticated("The credential is unknown, revoked or expired. Get a new token and try again.")
-        policy.check_rate(admission, call.operation.rate_class, self.caps, at)
-        return admission.principal
+            await policy.count_guest(conn, call.ip or "unknown", self.caps, trace.at)
+        else:
+            admission = await self._authenticate(conn, call.credential, call.operation.rate_class)
+            if admission is None:
+                raise Unauthenticated("The credential is unknown, revoked or expired. Get a new token and try again.")
+            trace.principal = admission.principal
+            policy.check_rate(admission, call.operation.rate_class, self.caps, trace.at)
 
     async def _read(self, conn: Connection, trace: _Trace, given: Any) -> Reply:
         operation, ctx = trace.call.operation, self._context(trace, conn)
@@ -262,7 +271,7 @@ class Kernel:
         trace.entities = _entities(ctx)
         if missing := ctx.lineage.missing(operation.produces):
             raise LineageMissing(f"{operation.id} recorded no lineage for {', '.join(missing)}")
-        reply = render(operation, result, check=self.check_replies, warnings=_warnings(operation, trace.call.given))
+        reply = render(operation, result, check=self.check_replies, warnings=_warnings(operation, trace.given))
         async with conn.pipeline():
             await write_recorded(ctx)
             await audit.write(conn, trace.event(reply.status))
@@ -294,7 +303,7 @@ class Kernel:
             links=self.links,
             secrets=self.secrets,
             idempotency_key=trace.call.idempotency_key,
-            given=trace.call.given,
+            given=trace.given,
         )
 
     def _outside(self, trace: _Trace) -> Outside:
@@ -306,7 +315,7 @@ class Kernel:
             links=self.links,
             secrets=self.secrets,
             ports=self.ports,
-            given=trace.call.given,
+            given=trace.given,
         )
 
 

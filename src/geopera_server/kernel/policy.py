@@ -65,7 +65,7 @@ def authorise(operation: Operation, principal: Principal) -> None:
             "Your organization is suspended: reads and billing still work. Settle what is open, or write to your operator.",
             code="org_suspended",
         )
-    if principal.standing == "past_due" and operation.spends and not operation.while_suspended:
+    if principal.standing == "past_due" and operation.spends and not operation.while_past_due:
         raise PaymentRequired(
             "A payment of your organization is past due. Pay it under billing, then try again.", code="account_past_due"
         )

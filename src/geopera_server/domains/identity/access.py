@@ -29,8 +29,11 @@ class ProjectAccess:
         return RIGHTS.index(self.right) >= RIGHTS.index(right)
 
 
-async def project_access(conn: Connection, principal: Principal, project_id: str) -> ProjectAccess:
-    """Returns the project and the caller's right in it; raises NotFound for what the caller may not know of."""
+async def project_access(conn: Connection, principal: Principal, project_id: str, *, keep: bool = False) -> ProjectAccess:
+    """Returns the project and the caller's right in it; raises NotFound for what the caller may not know of.
+
+    With `keep` the project cannot be archived or deleted before the caller's transaction ends.
+    """
     if not is_id(project_id):
         raise NotFound("project")
     everywhere = reads_everywhere(principal)
@@ -40,6 +43,7 @@ async def project_access(conn: Connection, principal: Principal, project_id: str
         organization_id=principal.organization_id,
         user_id=principal.user_id,
         everywhere=everywhere,
+        keep=keep,
     )
     if row is None:
         raise NotFound("project")
@@ -75,7 +79,7 @@ async def require_project_write(
 
     With `new_data` an archived project raises Conflict: it takes no new data, orders and jobs.
     """
-    found = await project_access(conn, principal, project_id)
+    found = await project_access(conn, principal, project_id, keep=new_data)
     if not found.allows("write"):
         raise Denied("You may read this project. To change what is in it, ask its owner for the role editor.")
     if new_data and found.is_archived:

@@ -109,10 +109,10 @@ class Operations:
             raise MethodNotAllowed(
                 f"{operation.id} does not take {incoming.method}.", allow="GET, POST" if operation.reads else "POST"
             )
-        given = await self._given(incoming, operation, receive)
+        body = await _body(incoming.header(b"content-length") or "", receive, self._max_body_bytes)
         call = Call(
             operation=operation,
-            given=given,
+            given=lambda: _given(incoming, operation, body),
             credential=_credential(incoming),
             idempotency_key=incoming.header(b"idempotency-key"),
             ip=incoming.ip,
@@ -121,13 +121,13 @@ class Operations:
         )
         return await self._kernel.run(call)
 
-    async def _given(self, incoming: Incoming, operation: Operation, receive: Receive) -> Mapping[str, Any]:
-        query = _query(incoming, operation) if incoming.query and operation.reads else {}
-        if incoming.method != "POST":
-            return query
-        body = parse_body(await _body(incoming.header(b"content-length") or "", receive, self._max_body_bytes))
-        # The address of a next page carries its cursor, for clients that repost the body they had.
-        return {**body, **query} if query else body
+
+def _given(incoming: Incoming, operation: Operation, body: bytes) -> Mapping[str, Any]:
+    query = _query(incoming, operation) if incoming.query and operation.reads else {}
+    if incoming.method != "POST":
+        return query
+    # The address of a next page carries its cursor, for clients that repost the body they had.
+    return {**parse_body(body), **query}
 
 
 def _query(incoming: Incoming, operation: Operation) -> dict[str, Any]:

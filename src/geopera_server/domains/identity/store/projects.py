@@ -30,17 +30,24 @@ async def set_owner(conn: Connection, project_id: str, user_id: str, at: datetim
     )
 
 
+_WITH_ROLE = (
+    "SELECT p.id, p.organization_id, p.is_archived, m.role FROM project p"
+    " LEFT JOIN project_member m ON m.project_id = p.id AND m.user_id = %(user)s"
+    " WHERE p.id = %(project)s AND p.deleted_at IS NULL AND (p.organization_id = %(organization)s OR %(everywhere)s)"
+)
+
+
 async def project_and_role(
-    conn: Connection, project_id: str, *, organization_id: str | None, user_id: str | None, everywhere: bool
+    conn: Connection, project_id: str, *, organization_id: str | None, user_id: str | None, everywhere: bool, keep: bool
 ) -> Row | None:
-    """The live project with the role a human has in it, if it is the organization's or `everywhere` is asked."""
-    cursor = await conn.execute(
-        "SELECT p.id, p.organization_id, p.is_archived, m.role FROM project p"
-        " LEFT JOIN project_member m ON m.project_id = p.id AND m.user_id = %(user)s"
-        " WHERE p.id = %(project)s AND p.deleted_at IS NULL AND (p.organization_id = %(organization)s OR %(everywhere)s)",
-        {"project": project_id, "organization": organization_id, "user": user_id, "everywhere": everywhere},
-    )
-    return await cursor.fetchone()
+    """The live project with the role a human has in it, if it is the organization's or `everywhere` is asked.
+
+    With `keep` it stays as it is, and so unarchived, until the transaction ends.
+    """
+    values = {"project": project_id, "organization": organization_id, "user": user_id, "everywhere": everywhere}
+    if keep:
+        return await (await conn.execute(_WITH_ROLE + " FOR SHARE OF p", values)).fetchone()
+    return await (await conn.execute(_WITH_ROLE, values)).fetchone()
 
 
 async def lock_project(conn: Connection, organization_id: str, project_id: str) -> Row | None:

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
+from geopera_server.domains.identity.access import own_organization
 from geopera_server.domains.orders import cart, rules
 from geopera_server.domains.orders.operations.archive import CaptureInput, find_all, read_cart
 from geopera_server.domains.orders.shapes import PriceGroup
@@ -47,6 +48,7 @@ async def pricing_preview(outside: Outside, given: PricingPreviewInput) -> Prici
     lines = read_cart(given.captures, default_license=given.license_type)
     found = await find_all(outside, given.captures)
     async with outside.connection() as conn:
+        await own_organization(conn, outside.principal, given.organization_id)
         book = await price_book(conn, given.organization_id)
     priced = cart.quote(book, lines, found, split_by_date=False)
     return PricingPreview(

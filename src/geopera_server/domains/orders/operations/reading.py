@@ -166,7 +166,9 @@ class OrderCancelOutput(BaseModel):
     status: str
 
 
-@operation("orders.cancel", effect="external_spend", scope="orders:write", produces=("order",), example=_EXAMPLE)
+@operation(
+    "orders.cancel", effect="external_spend", scope="orders:write", produces=("order",), while_past_due=True, example=_EXAMPLE
+)
 async def cancel(ctx: Context, given: OrderCancelInput) -> OrderCancelOutput:
     """Cancels an order while that is free, and releases what was reserved for it.
 
