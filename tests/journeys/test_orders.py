@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from shapely.geometry import box, mapping, shape
 
 from support.scenes import BOLZANO, open_archive, scene
 from support.serving import served
@@ -86,6 +87,47 @@ async def test_what_was_delivered_is_paid_and_the_rest_given_back(server, shared
     assert (delivered["numberReturned"], delivered["features"][0]["type"]) == (1, "Feature")
 
 
+@pytest.mark.parametrize("billing_mode", ["prepaid", "enterprise"])
+async def test_the_delivered_part_of_a_group_is_paid(server, shared_data, billing_mode):
+    """Two captures of one group, the second one's file is gone: what was delivered is not free."""
+    await server.sql("UPDATE organization SET billing_mode = %s WHERE id = %s", billing_mode, server.place.home.organization_id)
+    server.aoi = await open_archive(server, shared_data)
+    lost = scene(shared_data / "imagery" / BOLZANO, "LOST", collection="ortho")
+    lost["assets"]["data"]["href"] = str(shared_data / "imagery" / "gone.tif")
+    await (await server.operator()).op("catalog.admin.scenes_import", {"host": "test-archive", "features": [lost]})
+    before = await wallet(server)
+    captures = [{"id": name, "host": "test-archive", "geometry": server.aoi} for name in ("TEST_BOLZANO_1", "LOST")]
+    order = await server.home.op("orders.archive.place", cart(server, *captures))
+    assert len(order["groups"]) == 1
+    ended = await server.until_ended(order["id"])
+    assert (ended["status"], len(ended["itemIds"])) == ("failed", 1)
+    total = order["totalCredits"]  # both captures show the whole AOI
+    if billing_mode == "prepaid":
+        assert (ended["settledCredits"], await wallet(server)) == (total, (before[0] - total, 0))
+    else:
+        [row] = await server.sql("SELECT credits, billable_at, reversed_at FROM accrual WHERE order_id = %s", order["id"])
+        assert (row["credits"], row["billable_at"] is not None, row["reversed_at"]) == (total, True, None)
+
+
+async def test_each_item_has_the_area_and_licence_it_was_bought_with(server, shared_data):
+    server.aoi = await open_archive(server, shared_data)
+    west, south, east, north = shape(server.aoi).bounds
+    middle = (west + east) / 2
+    halves = [box(west, south, middle, north), box(middle, south, east, north)]
+    captures = [
+        {"id": "TEST_BOLZANO_1", "host": "test-archive", "geometry": mapping(half), "licenseType": license_type}
+        for half, license_type in zip(halves, ("standard", "extended"), strict=True)
+    ]
+    order = await server.home.op("orders.archive.place", cart(server, *captures))
+    ended = await server.until_ended(order["id"])
+    assert ended["status"] == "fulfilled", ended["failureReason"]
+    items = [await server.home.op("items.get_stac", {"item_id": item_id}) for item_id in ended["itemIds"]]
+    items.sort(key=lambda item: item["bbox"][0])
+    assert [item["properties"]["geopera:license_type"] for item in items] == ["standard", "extended"]
+    assert items[0]["bbox"][2] == pytest.approx(middle)
+    assert items[1]["bbox"][0] == pytest.approx(middle)
+
+
 async def test_overlap_inside_a_group_is_paid_once(quiet, shared_data):
     twin = scene(shared_data / "imagery" / BOLZANO, "TWIN", collection="ortho", at="2022-07-01T10:00:00Z")
     await (await quiet.operator()).op("catalog.admin.scenes_import", {"host": "test-archive", "features": [twin]})
@@ -162,6 +204,25 @@ async def test_the_marketplace_form_is_one_order(quiet):
     order = await quiet.home.op("orders.archive.place", body)
     same = await quiet.home.op("orders.archive.estimate", {"captures": cart(quiet)["captures"]})
     assert (order["totalCredits"], order["tags"]) == (same["total_credits"], ["m"])
+
+
+async def test_the_marketplace_form_takes_any_area_and_no_more_than_a_cart(quiet):
+    body = {"projectId": quiet.place.home.project_id, "dataProduct": "test-archive/ortho", "params": {"id": "TEST_BOLZANO_1"}}
+    price = (await quiet.home.op("orders.archive.estimate", {"captures": cart(quiet)["captures"]}))["total_credits"]
+    feature = {"type": "Feature", "geometry": quiet.aoi, "properties": {}}
+    for area in (quiet.aoi, feature, {"type": "FeatureCollection", "features": [feature]}):
+        assert (await quiet.home.op("orders.archive.place", {**body, "featureCollection": area}))["totalCredits"] == price
+    unreadable = {**body, "featureCollection": {"type": "FeatureCollection", "features": {}}}
+    assert await quiet.home.refused("orders.archive.place", unreadable) == (422, "invalid_geometry")
+    for params in ({"ids": ["TEST_BOLZANO_1"] * 101}, {"id": "x" * 501}):
+        assert await quiet.home.refused("orders.archive.place", {**body, "params": params}) == (422, "invalid_input")
+
+
+async def test_a_past_due_organization_may_cancel_and_not_order(quiet):
+    order = await quiet.home.op("orders.archive.place", cart(quiet))
+    await quiet.sql("UPDATE organization SET standing = 'past_due' WHERE id = %s", quiet.place.home.organization_id)
+    assert await quiet.home.refused("orders.archive.place", cart(quiet)) == (402, "account_past_due")
+    assert (await quiet.home.op("orders.cancel", {"order_id": order["id"]}))["status"] == "cancelled"
 
 
 async def test_an_archived_project_takes_no_orders(quiet):

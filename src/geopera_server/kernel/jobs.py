@@ -39,7 +39,8 @@ _CLAIM = (
     " OR (state = 'running' AND (leased_until < now() OR NOT EXISTS (SELECT FROM pg_locks l WHERE l.locktype = 'advisory'"
     "     AND l.classid = %(lock_class)s::bigint::oid AND l.objid::bigint = j.worker::bigint AND l.granted)))"
     " ORDER BY run_after LIMIT %(most)s FOR UPDATE SKIP LOCKED)"
-    " UPDATE job SET state = 'running', attempt = job.attempt + 1, worker = %(worker)s,"
+    " UPDATE job SET state = 'running', attempt = job.attempt + 1,"
+    " failures = job.failures + (job.state = 'running')::int, worker = %(worker)s,"
     " leased_until = now() + make_interval(secs => %(lease_s)s) FROM next WHERE job.id = next.id RETURNING job.*"
 )
 
@@ -62,6 +63,7 @@ class JobRun:
     entity_id: str
     payload: dict[str, Any]
     attempt: int
+    failures: int
     max_attempts: int
     kernel: Kernel
     lost: asyncio.Event = field(default_factory=asyncio.Event)
@@ -69,8 +71,8 @@ class JobRun:
 
     @property
     def last_chance(self) -> bool:
-        """Whether there is no further attempt after this one."""
-        return self.attempt >= self.max_attempts
+        """Whether the job is given up if this attempt fails like those before it."""
+        return self.failures + 1 >= self.max_attempts
 
     def progress(self, share: float) -> None:
         """Notes how much is done, 0 to 1; stored with the next heartbeat."""
@@ -125,11 +127,26 @@ async def finish(conn: Connection, job_id: str, attempt: int, *, error: str | No
     )
 
 
+async def progressed(conn: Connection, job_id: str, attempt: int) -> None:
+    """Notes that a job has come further, so that only failures from here on count against it."""
+    await conn.execute("UPDATE job SET failures = 0 WHERE id = %s AND attempt = %s", (job_id, attempt))
+
+
+async def hand_back(conn: Connection, run: JobRun, why: str) -> None:
+    """Gives a job back that was interrupted and has not failed."""
+    await conn.execute(
+        "UPDATE job SET state = 'queued', leased_until = NULL, error = %s, run_after = now()"
+        " WHERE id = %s AND attempt = %s AND state = 'running'",
+        (why, run.id, run.attempt),
+    )
+
+
 async def put_back(conn: Connection, run: JobRun, error: str) -> None:
     """Gives a job back for a later attempt, waiting longer each time."""
-    wait_s = _BACKOFF_S[min(run.attempt, len(_BACKOFF_S)) - 1] * random.uniform(0.8, 1.2)  # noqa: S311
+    wait_s = _BACKOFF_S[min(run.failures, len(_BACKOFF_S) - 1)] * random.uniform(0.8, 1.2)  # noqa: S311
     await conn.execute(
-        "UPDATE job SET state = 'queued', leased_until = NULL, error = %s, run_after = now() + make_interval(secs => %s)"
+        "UPDATE job SET state = 'queued', leased_until = NULL, failures = failures + 1, error = %s,"
+        " run_after = now() + make_interval(secs => %s)"
         " WHERE id = %s AND attempt = %s AND state = 'running'",
         (error, wait_s, run.id, run.attempt),
     )
@@ -233,7 +250,8 @@ class Worker:
     async def _do(self, row: Row) -> None:
         run = JobRun(
             id=row["id"], kind=row["kind"], organization_id=row["organization_id"], entity_id=row["entity_id"],
-            payload=row["payload"], attempt=row["attempt"], max_attempts=self._attempts, kernel=self._kernel,
+            payload=row["payload"], attempt=row["attempt"], failures=row["failures"],
+            max_attempts=self._attempts, kernel=self._kernel,
         )  # fmt: skip
         heartbeat = asyncio.create_task(self._keep_lease(run), name=f"lease-{run.id}")
         try:
@@ -242,7 +260,7 @@ class Worker:
             logger.warning("job %s attempt %d lost its lease", run.id, run.attempt)
         except asyncio.CancelledError:
             run.lost.set()
-            await self._settle_row(put_back, run, "the worker was stopped")
+            await self._settle_row(hand_back, run, "the worker was stopped")
             raise
         except (TryAgain, psycopg.Error, Unavailable) as error:
             logger.info("job %s attempt %d is put back: %s", run.id, run.attempt, error)

@@ -149,6 +149,7 @@ CREATE TABLE job (
     payload         jsonb       NOT NULL DEFAULT '{}',
     state           text        NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'running', 'done', 'failed')),
     attempt         integer     NOT NULL DEFAULT 0,   -- the fencing token: grows with each claim
+    failures        integer     NOT NULL DEFAULT 0,   -- since it last came further
     run_after       timestamptz NOT NULL,
     leased_until    timestamptz,
     worker          text,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 import shapely
@@ -205,3 +205,11 @@ def _priced_capture(placed: PricedLine) -> PricedCapture:
         geometry=to_geojson(placed.covered),
         areaSqkm=float(area_sqkm(placed.covered)),
     )
+
+
+def share_of(group: PriceGroup, delivered: Collection[tuple[str, str]]) -> int:
+    """Returns the credits for a part of a group: its price by the share of its area that the delivered captures cover."""
+    shapes = [shape(each["geometry"]) for each in group["captures"] if (each["host"], each["id"]) in delivered]
+    covered = area_sqkm(polygonal(shapely.union_all(shapes)))
+    due = (group["totalCredits"] * covered / Decimal(str(group["areaSqkm"]))).quantize(Decimal(1), ROUND_HALF_UP)
+    return min(group["totalCredits"], int(due))

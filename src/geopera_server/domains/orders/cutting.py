@@ -9,7 +9,7 @@ import asyncio
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +30,32 @@ async def cut_capture(run: JobRun, order: Row, capture: Row, *, share_done: floa
     Raises RasterError, StoreFull or OSError.
     """
     found = FoundCapture.from_json(capture["found"])
-    names = {key: f"{number:02d}-{safe_name(key)}.tif" for number, key in enumerate(rules.deliverable_assets(found.assets))}
-    folder = f"projects/{order['project_id']}/orders/{order['id']}/{capture['position']}"
-    for attempt in range(1, run.attempt):
-        # What attempts that were interrupted had stored and nobody registered.
-        await _forget(run, [f"{folder}/{attempt}/{name}" for name in names.values()])
+    # What attempts that were interrupted had stored and nobody registered.
+    await forget_attempts(run, order, capture, before=run.attempt)
+    paths = _paths(order, capture, found, run.attempt)
     try:
-        return await _cut_all(
-            run, capture, found, {key: f"{folder}/{run.attempt}/{name}" for key, name in names.items()}, share_done, share
-        )
+        return await _cut_all(run, capture, found, paths, share_done=share_done, share=share)
     except BaseException:
-        await _forget(run, [f"{folder}/{run.attempt}/{name}" for name in names.values()])
+        await forget(run, paths.values())
         raise
 
 
+async def forget_attempts(run: JobRun, order: Row, capture: Row, *, before: int | None = None) -> None:
+    """Removes what earlier attempts at a capture that is not registered have stored."""
+    found = FoundCapture.from_json(capture["found"])
+    for attempt in range(1, before or run.attempt + 1):
+        await forget(run, _paths(order, capture, found, attempt).values())
+
+
+def _paths(order: Row, capture: Row, found: FoundCapture, attempt: int) -> dict[str, str]:
+    folder = f"projects/{order['project_id']}/orders/{order['id']}/{capture['position']}/{attempt}"
+    return {
+        key: f"{folder}/{number:02d}-{safe_name(key)}.tif" for number, key in enumerate(rules.deliverable_assets(found.assets))
+    }
+
+
 async def _cut_all(
-    run: JobRun, capture: Row, found: FoundCapture, paths: Mapping[str, str], share_done: float, share: float
+    run: JobRun, capture: Row, found: FoundCapture, paths: Mapping[str, str], *, share_done: float, share: float
 ) -> list[dict[str, Any]]:
     ports = run.kernel.ports
     async with run.kernel.pool.connection() as conn:
@@ -77,7 +87,8 @@ async def _cut_all(
     return assets
 
 
-async def _forget(run: JobRun, paths: list[str]) -> None:
+async def forget(run: JobRun, paths: Iterable[str]) -> None:
+    """Removes stored files that nobody has registered."""
     for path in paths:
         await run.kernel.ports.store.delete(path)
 

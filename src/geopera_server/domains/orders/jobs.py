@@ -15,7 +15,7 @@ import psycopg
 
 from geopera_server.db.pool import Row
 from geopera_server.domains.orders import store
-from geopera_server.domains.orders.cutting import cut_capture
+from geopera_server.domains.orders.cutting import cut_capture, forget, forget_attempts
 from geopera_server.domains.orders.operations.delivering import IN_PROGRESS, fail, register
 from geopera_server.domains.orders.operations.reading import FULFIL
 from geopera_server.kernel.crashing import crash_point
@@ -44,14 +44,15 @@ async def fulfil(run: JobRun) -> None:
         await _finish(run)
         return
     left = [capture for capture in captures if capture["delivered_at"] is None]
-    if run.attempt > run.max_attempts:
+    if run.failures >= run.max_attempts:
         # The last chance ended without a word: whatever it is kills the worker, and would do so for ever.
+        await forget_attempts(run, order, left[0])
         await _fail(run, left[0], "The delivery could not be made.")
         return
     for done, capture in enumerate(left, start=len(captures) - len(left)):
         try:
             assets = await cut_capture(run, order, capture, share_done=done / len(captures), share=1 / len(captures))
-            await _operate(run, register, {"position": capture["position"], "assets": assets})
+            await _register(run, capture, assets)
         except Stopped as error:
             raise LeaseLost("This job was given to another worker.") from error
         except _OURS:
@@ -71,6 +72,15 @@ async def _what_is_left(run: JobRun) -> tuple[Row | None, list[Row]]:
 async def _finish(run: JobRun) -> None:
     async with run.kernel.pool.connection() as conn:
         await finish(conn, run.id, run.attempt)
+
+
+async def _register(run: JobRun, capture: Row, assets: list[dict[str, Any]]) -> None:
+    """Registers what was stored; what is refused for good, as when the order was cancelled meanwhile, is removed again."""
+    try:
+        await _operate(run, register, {"position": capture["position"], "assets": assets})
+    except LeaseLost:
+        await forget(run, [asset["href"] for asset in assets])
+        raise
 
 
 async def _operate(run: JobRun, handler: Handler, given: Mapping[str, Any]) -> None:

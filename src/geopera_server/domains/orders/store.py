@@ -95,6 +95,17 @@ async def reverse_accrual(conn: Connection, organization_id: str, order_id: str,
     )
 
 
+async def bill_part(conn: Connection, organization_id: str, order_id: str, *, credits_due: int, at: datetime) -> None:
+    """Makes what was delivered of a failed order billable, and takes back the rest."""
+    await conn.execute(
+        "UPDATE accrual SET credits = CASE WHEN %(due)s::bigint > 0 THEN %(due)s::bigint ELSE credits END,"
+        " billable_at = CASE WHEN %(due)s::bigint > 0 THEN %(at)s::timestamptz END,"
+        " reversed_at = CASE WHEN %(due)s::bigint = 0 THEN %(at)s::timestamptz END"
+        " WHERE organization_id = %(organization_id)s AND order_id = %(order_id)s",
+        {"due": credits_due, "at": at, "organization_id": organization_id, "order_id": order_id},
+    )
+
+
 async def bill_accrual(conn: Connection, organization_id: str, order_id: str, at: datetime) -> None:
     """Makes what is owed for a delivered order billable."""
     await conn.execute(

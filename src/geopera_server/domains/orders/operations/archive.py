@@ -8,7 +8,7 @@ from typing import Any
 
 import shapely
 from psycopg.types.json import Jsonb
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.alias_generators import to_camel
 from shapely.geometry.base import BaseGeometry
 from typing_extensions import TypedDict
@@ -115,16 +115,22 @@ async def archive_estimate(outside: Outside, given: ArchiveEstimateInput) -> Arc
 
 def read_cart(captures: Sequence[CaptureInput], *, default_license: str) -> list[CartLine]:
     """Returns the cart's lines with their areas read; raises InvalidInput that names the capture with a bad geometry."""
-    return [
-        CartLine(
-            index=index,
-            capture_id=capture.id,
-            host=capture.host,
-            aoi=None if capture.geometry is None else read_geometry(capture.geometry, loc=("captures", index, "geometry")),
-            license_type=capture.license_type or default_license,
+    read: dict[int, BaseGeometry] = {}  # one area may stand for many captures
+    lines = []
+    for index, capture in enumerate(captures):
+        given = capture.geometry
+        if given is not None and id(given) not in read:
+            read[id(given)] = read_geometry(given, loc=("captures", index, "geometry"))
+        lines.append(
+            CartLine(
+                index=index,
+                capture_id=capture.id,
+                host=capture.host,
+                aoi=None if given is None else read[id(given)],
+                license_type=capture.license_type or default_license,
+            )
         )
-        for index, capture in enumerate(captures)
-    ]
+    return lines
 
 
 def _check_licenses(lines: Sequence[CartLine], sold: Sequence[str]) -> None:
@@ -179,14 +185,31 @@ class ArchivePlaceInput(BaseModel):
         wanted = [str(each) for each in (ids if isinstance(ids, list) else [ids]) if each]
         if not wanted:
             raise InvalidInput("The cart is empty: give at least one capture with its id.", loc=("captures",))
+        if len(wanted) > rules.MAX_CAPTURES:
+            raise InvalidInput(f"One order holds at most {rules.MAX_CAPTURES} captures.", loc=("params",))
         host, _, collection = (self.data_product or "").rpartition("/")
-        areas = [read_geometry(feature, loc=("featureCollection", "features", i)) for i, feature in enumerate(self._features())]
-        area = to_geojson(shapely.union_all(areas)) if areas else None
-        return [CaptureInput(id=each, host=host or None, collection=collection or None, geometry=area) for each in wanted]
+        area = self._area()
+        try:
+            captures = [CaptureInput(id=each, host=host or None, collection=collection or None) for each in wanted]
+        except ValidationError as error:
+            raise InvalidInput("The data product or an image id is too long.", loc=("params",)) from error
+        for capture in captures:
+            capture.geometry = area  # the same object for all, so that it is read once
+        return captures
 
-    def _features(self) -> list[Any]:
-        features = (self.feature_collection or {}).get("features")
-        return features if isinstance(features, list) else []
+    def _area(self) -> dict[str, Any] | None:
+        """Returns the area of all features together; nothing sent means the whole footprints."""
+        given = self.feature_collection
+        if not given:
+            return None
+        loc = ("featureCollection",)
+        if given.get("type") != "FeatureCollection":
+            return to_geojson(read_geometry(given, loc=loc))
+        features = given.get("features")
+        if not isinstance(features, list):
+            raise InvalidInput("A feature collection has a list of features.", loc=loc, code="invalid_geometry")
+        areas = [read_geometry(feature, loc=(*loc, "features", index)) for index, feature in enumerate(features)]
+        return to_geojson(shapely.union_all(areas)) if areas else None
 
 
 def check_tags(tags: Sequence[str]) -> list[str]:

@@ -12,12 +12,13 @@ from typing_extensions import TypedDict
 from geopera_server.domains.catalog.captures import FoundCapture
 from geopera_server.domains.items.registration import NewAsset, NewItem, ensure_order_collection, register_item
 from geopera_server.domains.orders import rules, store
+from geopera_server.domains.orders.cart import share_of
 from geopera_server.domains.orders.operations.reading import order_row
 from geopera_server.domains.orders.presenting import as_event_data, as_order, order_state
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.crashing import crash_point
 from geopera_server.kernel.errors import Conflict, NotFound
-from geopera_server.kernel.jobs import finish, require_lease
+from geopera_server.kernel.jobs import finish, progressed, require_lease
 from geopera_server.kernel.operation import operation
 from geopera_server.ledger import postings
 
@@ -62,6 +63,7 @@ async def register(ctx: Context, given: DeliveredCapture) -> DeliveryOutcome:
         [NewAsset(**asset) for asset in given.assets],
         parents=[("order", order["id"]), rules.capture_node(capture["host"], capture["capture_id"])],
     )
+    await progressed(ctx.conn, given.job_id, given.attempt)
     await store.mark_delivered(ctx.conn, ctx.organization_id, order["id"], given.position, item_id=item["id"], at=ctx.now)
     waiting = [each for each in captures if each["delivered_at"] is None and each["position"] != given.position]
     await _settle_group(ctx, order, capture, complete=not any(each["group_id"] == capture["group_id"] for each in waiting))
@@ -85,9 +87,8 @@ async def _open_order(ctx: Context, order_id: str) -> dict[str, Any]:
 
 def _new_item(order: Mapping[str, Any], capture: Mapping[str, Any], collection_id: str) -> NewItem:
     found = FoundCapture.from_json(capture["found"])
-    priced = next(
-        each for group in order["groups"] for each in group["captures"] if (each["host"], each["id"]) == (found.host, found.id)
-    )
+    group = order["groups"][capture["group_position"]]
+    priced = next(each for each in group["captures"] if (each["host"], each["id"]) == (found.host, found.id))
     return NewItem(
         project_id=order["project_id"],
         collection_id=collection_id,
@@ -99,7 +100,7 @@ def _new_item(order: Mapping[str, Any], capture: Mapping[str, Any], collection_i
         geometry=priced["geometry"],
         gsd=found.gsd,
         cloud_cover=found.cloud_cover,
-        properties=_properties(order, found),
+        properties=_properties(found, group["licenseType"]),
     )
 
 
@@ -114,7 +115,7 @@ _KEPT_PROPERTIES = (
 )
 
 
-def _properties(order: Mapping[str, Any], found: FoundCapture) -> dict[str, Any]:
+def _properties(found: FoundCapture, license_type: str) -> dict[str, Any]:
     kept = {name: found.properties[name] for name in _KEPT_PROPERTIES if found.properties.get(name) is not None}
     return {
         **kept,
@@ -122,7 +123,7 @@ def _properties(order: Mapping[str, Any], found: FoundCapture) -> dict[str, Any]
         "geopera:host": found.host,
         "geopera:vendor": found.vendor,
         "geopera:capture_id": found.id,
-        "geopera:license_type": order["license_type"],
+        "geopera:license_type": license_type,
     }
 
 
@@ -157,6 +158,21 @@ async def _advance(ctx: Context, order: Mapping[str, Any], collection_id: str, *
     return row
 
 
+async def _settle_parts(ctx: Context, order: Mapping[str, Any]) -> int:
+    """Settles the delivered part of each unfinished group, and returns what all that was delivered costs."""
+    delivered: dict[int, list[Mapping[str, Any]]] = {}
+    for capture in await store.captures_of(ctx.conn, ctx.organization_id, order["id"]):
+        if capture["delivered_at"] is not None:
+            delivered.setdefault(capture["group_position"], []).append(capture)
+    total = 0
+    for position, captures in delivered.items():
+        ids = {(capture["host"], capture["capture_id"]) for capture in captures}
+        due = captures[0]["group_credits"] if captures[0]["group_settled_at"] else share_of(order["groups"][position], ids)
+        await _settle_group(ctx, order, {**captures[0], "group_credits": due}, complete=True)
+        total += due
+    return total
+
+
 class FailedDelivery(BaseModel):
     """Why an order cannot be delivered."""
 
@@ -169,13 +185,17 @@ class FailedDelivery(BaseModel):
 
 @operation("orders.delivery.fail", effect="compute", scope="admin:write", produces=("order",), raw=True, internal=True)
 async def fail(ctx: Context, given: FailedDelivery) -> DeliveryOutcome:
-    """Ends an order that cannot be delivered, and gives back what is still reserved for it."""
+    """Ends an order that cannot be delivered: what was delivered is paid, what is still reserved is given back.
+
+    A group of which only a part was delivered is paid by the share of its area that the part covers.
+    """
     order = await _open_order(ctx, given.order_id)
     await require_lease(ctx.conn, given.job_id, given.attempt)
+    delivered_credits = await _settle_parts(ctx, order)
     released = await postings.release_rest(
         ctx.conn, postings.cause_of(ctx, project_id=order["project_id"]), order_id=order["id"]
     )
-    await store.reverse_accrual(ctx.conn, ctx.organization_id, order["id"], ctx.now)
+    await store.bill_part(ctx.conn, ctx.organization_id, order["id"], credits_due=delivered_credits, at=ctx.now)
     await store.set_state(
         ctx.conn,
         ctx.organization_id,
