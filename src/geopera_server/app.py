@@ -66,12 +66,11 @@ class House:
 @contextlib.asynccontextmanager
 async def opened(settings: Settings, dsn: str, *, base_url: str) -> AsyncIterator[House]:
     """Yields a house over a migrated database: kernel and application, with nothing running in the background yet."""
-    if settings.crash_at is not None and settings.env == "production":
-        raise SettingsRefused("GEOPERA_CRASH_AT is a test part and not for production. Unset it.")
     crashing.arm(settings.crash_at)
     pool = make_pool(dsn, max_size=settings.pool_size)
     await pool.open(wait=True)
     try:
+        await _require_same_secret(pool, settings)
         store = _store(settings)
         links = SignedLinks(settings.public_url or base_url, settings.key_for("links"))
         tokens = make_tokens(settings)
@@ -190,6 +189,22 @@ async def _sweep(house: House) -> None:
         await idempotency.forget_expired(conn, at)
         await forget_old_replies(conn, at - timedelta(days=7))
         await forget_what_is_over(conn, before=at - timedelta(days=1))
+
+
+async def _require_same_secret(pool: Pool, settings: Settings) -> None:
+    """Raises SettingsRefused where the database was first used under another secret.
+
+    A process with another one could neither read the keys and tokens there nor sign lineage that anybody would believe.
+    """
+    fingerprint = settings.key_for("deployment").hex()
+    async with pool.connection() as conn:
+        await conn.execute("INSERT INTO deployment (secret_fingerprint) VALUES (%s) ON CONFLICT DO NOTHING", (fingerprint,))
+        row = await (await conn.execute("SELECT secret_fingerprint FROM deployment")).fetchone()
+    if row is None or row["secret_fingerprint"] != fingerprint:
+        raise SettingsRefused(
+            "This database belongs to a deployment with another secret. Give every process the same GEOPERA_SECRET, or the"
+            " same --data folder, and the same GEOPERA_STORAGE_URL and GEOPERA_SOURCE_ROOTS."
+        )
 
 
 def _store(settings: Settings) -> Objects:

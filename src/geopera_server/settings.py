@@ -8,7 +8,7 @@ import hmac
 import os
 import secrets
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -56,6 +56,11 @@ class Settings(BaseSettings):
     crash_at: str | None = Field(None, description="test part: the process kills itself at the crash point of this name")
     check_replies: bool = Field(False, description="holds raw replies against their declared shape before sending them")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe log line shown")
+
+    def model_post_init(self, _context: Any) -> None:
+        """Raises SettingsRefused for test parts in production."""
+        if self.crash_at is not None and self.env == "production":
+            raise SettingsRefused("GEOPERA_CRASH_AT is a test part and not for production. Unset it.")
 
     def master_secret(self) -> bytes:
         """Returns the deployment's secret; in development one is made on first use and kept in the data folder.

@@ -51,6 +51,7 @@ STATUS_OF_CODE = {
     "share_expired": 410,
     "quotation_expired": 410,
     "body_too_large": 413,
+    "range_not_satisfiable": 416,
     "invalid_input": 422,
     "invalid_geometry": 422,
     "unknown_field_value": 422,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,6 +14,13 @@ from geopera_server.kernel.operation import Operation
 from geopera_server.kernel.principal import Admission, Principal, RateClass
 
 WINDOW_S = 60
+CALLS: Mapping[RateClass, str] = {
+    "default": "calls",
+    "placement": "orders placed",
+    "spend": "spending calls",
+    "public": "public calls",
+    "tiles": "tile requests",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +41,7 @@ class RateCaps:
 def check_rate(admission: Admission, rate_class: RateClass, caps: RateCaps, at: datetime) -> None:
     """Raises RateLimited when this call is over the organization's cap or the key's own; the tighter one wins."""
     if admission.used_by_organization > caps.of(rate_class):
-        raise _over(caps.of(rate_class), f"{rate_class} calls of your organization", at)
+        raise _over(caps.of(rate_class), f"{CALLS[rate_class]} of your organization", at)
     if admission.key_cap is not None and (admission.used_by_key or 0) > admission.key_cap:
         raise _over(admission.key_cap, "calls of this API key", at)
 

@@ -163,3 +163,9 @@ CREATE TABLE job (
 CREATE INDEX job_waiting ON job (run_after) WHERE state = 'queued';
 CREATE INDEX job_leased ON job (leased_until) WHERE state = 'running';
 CREATE UNIQUE INDEX job_once_per_entity ON job (kind, entity_id) WHERE state IN ('queued', 'running');
+
+-- Which secret this database is used under; see app.py.
+CREATE TABLE deployment (
+    only_row           boolean NOT NULL PRIMARY KEY DEFAULT true CHECK (only_row),
+    secret_fingerprint text    NOT NULL
+);

@@ -9,7 +9,9 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 
@@ -25,7 +27,7 @@ from geopera_server.kernel.operation import Handler, operation_of
 from geopera_server.kernel.pipeline import Call
 from geopera_server.kernel.principal import service
 from geopera_server.ports.store import StoreFull
-from geopera_server.raster.errors import RasterError, SourceUnreachable, Stopped, WriteFailed
+from geopera_server.raster.errors import RasterError, SourceError, SourceUnreachable, Stopped, WriteFailed
 
 logger = logging.getLogger(__name__)
 
@@ -115,6 +117,9 @@ async def _fail(run: JobRun, capture: Row, reason: str) -> None:
 def _reason(error: Exception) -> str:
     if isinstance(error, StoreFull) or getattr(error, "errno", None) in {errno.ENOSPC, errno.EDQUOT}:
         return "The server has no room to store the delivery; order again later."
+    if isinstance(error, SourceError):
+        # Customers are told which file, not where it lies.
+        return f"{PurePosixPath(urlsplit(error.href).path).name or 'A source file'} {error.reason}."
     if isinstance(error, RasterError):
         return str(error)
     return "The delivery could not be made; order again later."

@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 CANONICAL_PREFIX = "/v1/op/"
 ALIAS_PREFIX = "/v1/"
+DISCARDED_BYTES = 64 * 1024 * 1024
 READING = frozenset({"GET", "HEAD"})
 OUR_HEADERS = ("X-Invocation-Id", "X-Request-Id", "Idempotency-Replayed", "Retry-After")
 _CORS = ((b"access-control-allow-origin", b"*"), (b"access-control-expose-headers", ", ".join(OUR_HEADERS).encode()))
@@ -200,6 +201,10 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
 async def _body(declared: str, receive: Receive, max_bytes: int) -> bytes:
     """Returns the body, refusing it with TooLarge as soon as it is known to be over the limit."""
     if declared.isdigit() and int(declared) > max_bytes:
+        if int(declared) <= DISCARDED_BYTES:
+            # Many clients read no answer before they have sent everything.
+            while (await receive()).get("more_body"):
+                pass
         raise _too_large(max_bytes)
     message = await receive()
     if not message.get("more_body"):

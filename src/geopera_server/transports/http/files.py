@@ -51,7 +51,8 @@ class Files:
         try:
             start, end = wanted_range(request.headers.get("range"), size)
         except ValueError:
-            return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{size}"})
+            refusal = OperationError(f"The file has {size:,} bytes and ends before that range.", code="range_not_satisfiable")
+            return problem_response(refusal, request.state.invocation_id, headers={"Content-Range": f"bytes */{size}"})
         partial = (start, end) != (0, size)
         if partial:
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
