@@ -74,7 +74,8 @@ async def _from_mirror(outside: Outside, source: Source, query: HostQuery) -> An
     inner = None if query.cursor is None else query.cursor.removeprefix(_MIRRORED)
     page = await outside.ports.host_for(source.mirror_route).search(replace(query, cursor=inner))
     cursor = None if page.cursor is None else _MIRRORED + page.cursor
-    return replace(_answer(page), cursor=cursor, stale=True)
+    # How many the host itself has is not known.
+    return replace(_answer(page), cursor=cursor, matched=None, stale=True)
 
 
 def _answer(page: HostPage) -> Answer:

@@ -81,10 +81,16 @@ class Found:
                 "source_id": stream.source.id,
                 "title": stream.source.title,
                 "count": stream.count,
-                "error": None if stream.failure is None else stream.failure.reason,
+                "error": _trouble(stream),
             }
             for stream in self.streams
         ]
+
+
+def _trouble(stream: Stream) -> str | None:
+    if stream.failure is not None:
+        return stream.failure.reason
+    return "does not answer; these are earlier answers or our own copies" if stream.stale else None
 
 
 async def open_market(outside: Outside) -> Market:
