@@ -346,6 +346,32 @@ async def test_a_defect_in_delivery_ends_the_order_too(database, place, tmp_path
         assert [path for path in (tmp_path / "objects").rglob("*") if path.is_file()] == []
 
 
+async def test_a_redirect_to_a_private_address_is_not_followed(shop, shared_data):
+    with HttpFiles(shared_data / "imagery") as files, HttpFiles(shared_data / "imagery") as neighbour:
+        await register_archive(shop, files.url(""))
+        inside = neighbour.url(BOLZANO).replace("127.0.0.1", "localhost")
+        files.redirect(BOLZANO, inside)
+        feature = scene(shared_data / "imagery" / BOLZANO, "LED_ASTRAY", collection="ortho")
+        feature["assets"]["data"]["href"] = files.url(BOLZANO)
+        order = await failed_order(shop, feature)
+        assert "private network" in order["failureReason"]
+        assert neighbour.requests == []
+    await register_archive(shop, None)
+
+
+async def test_a_redirect_within_the_catalogues_machine_is_followed(shop, shared_data):
+    with HttpFiles(shared_data) as files:
+        await register_archive(shop, files.url(""))
+        files.redirect("moved.tif", files.url(f"imagery/{BOLZANO}"))
+        feature = scene(shared_data / "imagery" / BOLZANO, "MOVED", collection="ortho")
+        feature["assets"]["data"]["href"] = files.url("moved.tif")
+        await (await shop.operator()).op("catalog.admin.scenes_import", {"host": "test-archive", "features": [feature]})
+        placed = await shop.home.op("orders.archive.place", cart(shop, capture="MOVED"))
+        order = await shop.until_ended(placed["id"])
+        assert order["status"] == "fulfilled", order["failureReason"]
+    await register_archive(shop, None)
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of two megabytes."""
