@@ -11,15 +11,13 @@ It matches items with its own few lines, not with the product's. Nothing here sl
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import socket
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -27,6 +25,8 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from shapely.geometry import box, shape
 from shapely.geometry.base import BaseGeometry
+
+from support.loopback import LoopbackServer
 
 SHARED_DATA = Path(os.environ.get("GEOPERA_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data")
 _OPERATORS = {"=": "eq", "<>": "neq", "<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
@@ -216,29 +216,10 @@ class _Fault:
     times: int | None
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
+class _Server(LoopbackServer):
     def __init__(self, api: StacApi) -> None:
         self.api = api
-        self._open: set[socket.socket] = set()
-        super().__init__(("127.0.0.1", 0), _Handler)
-
-    def process_request(self, request: socket.socket, client_address: object) -> None:
-        self._open.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: socket.socket) -> None:
-        self._open.discard(request)
-        super().shutdown_request(request)
-
-    def drop_connections(self) -> None:
-        for connection in list(self._open):
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that gives up in the middle of an answer is part of the tests."""
+        super().__init__(_Handler)
 
 
 class _Handler(BaseHTTPRequestHandler):
