@@ -25,16 +25,6 @@ async def balance_of(conn: Connection, organization_id: str) -> Row:
     return await cursor.fetchone() or {"balance": 0, "reserved": 0, "entry_count": 0}
 
 
-async def accrued_of(conn: Connection, organization_id: str) -> int:
-    """Returns what an enterprise organization has run up and not reversed."""
-    cursor = await conn.execute(
-        "SELECT coalesce(sum(credits), 0)::bigint AS accrued FROM accrual WHERE organization_id = %s AND reversed_at IS NULL",
-        (organization_id,),
-    )
-    row = await cursor.fetchone()
-    return 0 if row is None else int(row["accrued"])
-
-
 async def newest_entries(
     conn: Connection, organization_id: str, *, reasons: Sequence[str], limit: int, offset: int
 ) -> list[Row]:

@@ -13,18 +13,18 @@ from pydantic.alias_generators import to_camel
 from shapely.geometry.base import BaseGeometry
 from typing_extensions import TypedDict
 
-from geopera_server.domains.catalog.captures import CaptureProblem, FoundCapture, WantedCapture
-from geopera_server.domains.catalog.lookup import find_captures
+from geopera_server.domains.catalog.captures import CaptureProblem, FoundCapture
 from geopera_server.domains.identity.access import require_project_write
 from geopera_server.domains.items.access import require_collection_in
 from geopera_server.domains.orders import cart, rules, store
 from geopera_server.domains.orders.cart import CartLine, LineError, PricedLine, Quote
 from geopera_server.domains.orders.presenting import as_event_data, as_order, order_state
 from geopera_server.domains.orders.shapes import PriceGroup
+from geopera_server.domains.orders.wanted import CaptureInput, check_licenses, check_tags, find_all, read_cart
 from geopera_server.domains.pricing.book import price_book
 from geopera_server.kernel.context import Context, Outside
 from geopera_server.kernel.crashing import crash_point
-from geopera_server.kernel.errors import Conflict, InvalidInput, Unavailable, issue
+from geopera_server.kernel.errors import Conflict, InvalidInput, issue
 from geopera_server.kernel.geometry import read_geometry, to_geojson
 from geopera_server.kernel.operation import operation
 from geopera_server.ledger import postings
@@ -40,18 +40,6 @@ _EXAMPLE_CAPTURE = {
         "coordinates": [[[22.148, 45.203], [22.156, 45.203], [22.156, 45.207], [22.148, 45.207], [22.148, 45.203]]],
     },
 }
-
-
-class CaptureInput(BaseModel):
-    """A capture to price; the server looks up everything else about it."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
-
-    id: str = Field(min_length=1, max_length=500)
-    host: str | None = Field(None, max_length=200)
-    geometry: dict[str, Any] | None = None
-    collection: str | None = Field(None, max_length=300)
-    license_type: str | None = None
 
 
 class ArchiveEstimateInput(BaseModel):
@@ -92,7 +80,7 @@ async def archive_estimate(outside: Outside, given: ArchiveEstimateInput) -> Arc
     found = await find_all(outside, given.captures)
     async with outside.connection() as conn:
         book = await price_book(conn, outside.organization_id)
-        _check_licenses(lines, book.license_types())
+        check_licenses(lines, book.license_types())
         billing_mode = await store.billing_mode_of(conn, outside.organization_id)
         available = int((await balance_of(conn, outside.organization_id))["balance"])
     priced = cart.quote(book, lines, found, split_by_date=bool(given.split_by_date))
@@ -111,45 +99,6 @@ async def archive_estimate(outside: Outside, given: ArchiveEstimateInput) -> Arc
             "shortfallCredits": 0 if enterprise else max(0, priced.total_credits - available),
         }
     )
-
-
-def read_cart(captures: Sequence[CaptureInput], *, default_license: str) -> list[CartLine]:
-    """Returns the cart's lines with their areas read; raises InvalidInput that names the capture with a bad geometry."""
-    read: dict[int, BaseGeometry] = {}  # one area may stand for many captures
-    lines = []
-    for index, capture in enumerate(captures):
-        given = capture.geometry
-        if given is not None and id(given) not in read:
-            read[id(given)] = read_geometry(given, loc=("captures", index, "geometry"))
-        lines.append(
-            CartLine(
-                index=index,
-                capture_id=capture.id,
-                host=capture.host,
-                aoi=None if given is None else read[id(given)],
-                license_type=capture.license_type or default_license,
-            )
-        )
-    return lines
-
-
-def _check_licenses(lines: Sequence[CartLine], sold: Sequence[str]) -> None:
-    for line in lines:
-        if line.license_type not in sold:
-            raise InvalidInput(
-                f"There is no licence {line.license_type!r}. Choose one of: {', '.join(sold)}.",
-                loc=("captures", line.index, "licenseType"),
-                code="unknown_field_value",
-            )
-
-
-async def find_all(outside: Outside, captures: Sequence[CaptureInput]) -> list[FoundCapture | CaptureProblem]:
-    """Returns what each capture is; raises Unavailable when no host at all could be asked."""
-    found = await find_captures(outside, [WantedCapture(each.host, each.id, each.collection) for each in captures])
-    problems = [each for each in found if isinstance(each, CaptureProblem) and each.code == "host_failed"]
-    if problems and len(problems) == len(found):
-        raise Unavailable(problems[0].message, code="upstream_timeout", retry_after_s=10)
-    return found
 
 
 class ArchivePlaceInput(BaseModel):
@@ -210,14 +159,6 @@ class ArchivePlaceInput(BaseModel):
             raise InvalidInput("A feature collection has a list of features.", loc=loc, code="invalid_geometry")
         areas = [read_geometry(feature, loc=(*loc, "features", index)) for index, feature in enumerate(features)]
         return to_geojson(shapely.union_all(areas)) if areas else None
-
-
-def check_tags(tags: Sequence[str]) -> list[str]:
-    """Returns the tags without repeats; raises ValueError for too many or too long ones."""
-    distinct = list(dict.fromkeys(tags))
-    if len(distinct) > rules.MAX_TAGS or any(not 1 <= len(tag) <= rules.MAX_TAG_LENGTH for tag in distinct):
-        raise ValueError(f"at most {rules.MAX_TAGS} tags of 1 to {rules.MAX_TAG_LENGTH} characters")
-    return distinct
 
 
 class ArchivePlaceOutput(TypedDict):
@@ -305,7 +246,7 @@ async def archive_place(ctx: Context, given: ArchivePlaceInput, looked: Looked) 
 
 async def _price(ctx: Context, given: ArchivePlaceInput, looked: Looked) -> Quote:
     book = await price_book(ctx.conn, ctx.organization_id)
-    _check_licenses(looked.lines, book.license_types())
+    check_licenses(looked.lines, book.license_types())
     priced = cart.quote(book, looked.lines, looked.found, split_by_date=given.split_by_date)
     if priced.errors:
         raise InvalidInput.of([_issue_of(error) for error in priced.errors])

@@ -9,8 +9,8 @@ from typing_extensions import TypedDict
 
 from geopera_server.domains.identity.access import own_organization
 from geopera_server.domains.orders import cart, rules
-from geopera_server.domains.orders.operations.archive import CaptureInput, find_all, read_cart
 from geopera_server.domains.orders.shapes import PriceGroup
+from geopera_server.domains.orders.wanted import CaptureInput, find_all, read_cart
 from geopera_server.domains.pricing.book import price_book
 from geopera_server.kernel.context import Outside
 from geopera_server.kernel.operation import operation

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from geopera_server.domains.identity.access import require_project_write
 from geopera_server.domains.items.delivered import stac_features_of_order
 from geopera_server.domains.orders import rules, store
-from geopera_server.domains.orders.operations.archive import check_tags
 from geopera_server.domains.orders.presenting import as_event_data, as_order, order_state
 from geopera_server.domains.orders.shapes import (
     DeliveredFeatures,
@@ -17,6 +16,7 @@ from geopera_server.domains.orders.shapes import (
     OrderEvent,
     OrderEvents,
 )
+from geopera_server.domains.orders.wanted import check_tags
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.errors import Conflict, InvalidInput, NotFound
 from geopera_server.kernel.jobs import cancel_for
