@@ -29,6 +29,7 @@ class Event:
     entity_id: str
     data: Mapping[str, Any]
     project_id: str | None = None
+    organization_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,8 @@ class QueuedJob:
     kind: str
     entity_id: str
     payload: Mapping[str, Any] = field(default_factory=dict)
+    organization_id: str | None = None
+    run_after: datetime | None = None
     id: str = field(default_factory=new_id)
 
 
@@ -66,14 +69,43 @@ class Context:
             raise Denied("This account belongs to no organization yet. Create one with organizations.create.")
         return self.principal.organization_id
 
-    def emit(self, event_type: str, entity: tuple[str, str], data: Mapping[str, Any], *, project_id: str | None = None) -> None:
-        """Records an event for the outbox."""
+    def emit(
+        self,
+        event_type: str,
+        entity: tuple[str, str],
+        data: Mapping[str, Any],
+        *,
+        project_id: str | None = None,
+        organization_id: str | None = None,
+    ) -> None:
+        """Records an event for the outbox; of the caller's organization, unless an operator acts on another one."""
         kind, entity_id = entity
-        self.events.append(Event(type=event_type, entity_type=kind, entity_id=entity_id, data=data, project_id=project_id))
+        self.events.append(
+            Event(
+                type=event_type,
+                entity_type=kind,
+                entity_id=entity_id,
+                data=data,
+                project_id=project_id,
+                organization_id=organization_id,
+            )
+        )
 
-    def enqueue(self, kind: str, entity_id: str, payload: Mapping[str, Any] | None = None) -> None:
-        """Queues background work on an entity."""
-        self.jobs.append(QueuedJob(kind=kind, entity_id=entity_id, payload=payload or {}))
+    def enqueue(
+        self,
+        kind: str,
+        entity_id: str,
+        payload: Mapping[str, Any] | None = None,
+        *,
+        organization_id: str | None = None,
+        run_after: datetime | None = None,
+    ) -> None:
+        """Queues background work on an entity, which has at most one open job of a kind: one more is the same one."""
+        self.jobs.append(
+            QueuedJob(
+                kind=kind, entity_id=entity_id, payload=payload or {}, organization_id=organization_id, run_after=run_after
+            )
+        )
 
     def touch(self, entity_type: str, entity_id: str) -> None:
         """Names an entity in the audit row of this call."""

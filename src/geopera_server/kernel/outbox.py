@@ -18,13 +18,17 @@ async def write_recorded(ctx: Context) -> None:
             "INSERT INTO outbox_event (id, organization_id, type, entity_type, entity_id, project_id, data,"
             " invocation_id, occurred_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
             (
-                new_id(), ctx.organization_id, event.type, event.entity_type, event.entity_id, event.project_id,
+                new_id(), event.organization_id or ctx.organization_id, event.type, event.entity_type, event.entity_id, event.project_id,
                 Jsonb(event.data), ctx.invocation_id, ctx.now,
             ),
         )  # fmt: skip
     for job in ctx.jobs:
         await ctx.conn.execute(
             "INSERT INTO job (id, kind, organization_id, entity_id, payload, run_after, invocation_id, created_at)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
-            (job.id, job.kind, ctx.organization_id, job.entity_id, Jsonb(job.payload), ctx.now, ctx.invocation_id, ctx.now),
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
+            " ON CONFLICT (kind, entity_id) WHERE state IN ('queued', 'running') DO NOTHING",
+            (
+                job.id, job.kind, job.organization_id or ctx.organization_id, job.entity_id, Jsonb(job.payload),
+                job.run_after or ctx.now, ctx.invocation_id, ctx.now,
+            ),
         )  # fmt: skip

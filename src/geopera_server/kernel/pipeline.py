@@ -4,7 +4,9 @@ authenticate -> rate limit -> authorise scope -> validate input -> claim idempot
     -> execute -> validate output -> seal lineage -> audit -> COMMIT -> reply
 
 A change happens in one transaction or not at all. Its handler runs behind a savepoint, so that a refused call takes back all
-that it wrote and still leaves its audit row. A read runs without a transaction and hands its audit row to a batch.
+that it wrote and still leaves its audit row. A change that finds that something outside has to happen first, as a card to be
+charged, takes its transaction back, plays that interlude, and begins it anew. A read runs without a transaction and hands its
+audit row to a batch.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from geopera_server.kernel.errors import (
     Unauthenticated,
     Unavailable,
 )
+from geopera_server.kernel.interlude import MOST_INTERLUDES, Interlude
 from geopera_server.kernel.operation import Operation
 from geopera_server.kernel.outbox import write_recorded
 from geopera_server.kernel.policy import RateCaps
@@ -227,14 +230,27 @@ class Kernel:
                     await audit.write(conn, trace.event(stored.status, replayed=True))
                     return Reply.replayed(stored)
         prepared = () if operation.prepare is None else (await operation.prepare(self._outside(trace), given),)
+        for _ in range(MOST_INTERLUDES):
+            try:
+                return await self._transact_again(trace, claim, (given, *prepared))
+            except Interlude as interlude:
+                await interlude.play(self._outside(trace))
+        raise Conflict(
+            "What this call needs is taken by others again and again. Send the same request again, with the same"
+            " Idempotency-Key.",
+            code="resource_busy",
+            retry_after_s=2,
+        )
+
+    async def _transact_again(self, trace: _Trace, claim: idempotency.Claim | None, arguments: tuple[Any, ...]) -> Reply:
         for attempt in range(DEADLOCK_RETRIES):
             try:
                 async with self.pool.connection() as conn:
-                    return await self._transact(conn, trace, claim, (given, *prepared))
+                    return await self._transact(conn, trace, claim, arguments)
             except _STARTS_OVER:
                 if attempt == DEADLOCK_RETRIES - 1:
                     raise
-                logger.info("%s met a deadlock and starts over", call.invocation_id)
+                logger.info("%s met a deadlock and starts over", trace.call.invocation_id)
         raise AssertionError("unreachable")
 
     async def _transact(
@@ -246,7 +262,7 @@ class Kernel:
             try:
                 reply = await self._attempt(ctx, trace, claim, arguments)
             except Exception as error:
-                if conn.broken or isinstance(error, _STARTS_OVER):
+                if conn.broken or isinstance(error, (*_STARTS_OVER, Interlude)):
                     raise
                 await conn.execute("ROLLBACK TO SAVEPOINT call")
                 async with conn.pipeline():

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from psycopg import AsyncConnection
 
 from geopera_server.ports.host import Host
+from geopera_server.ports.payments import Processor
 from geopera_server.ports.store import ObjectStore
 
 Connect = Callable[[], AbstractAsyncContextManager[AsyncConnection[dict[str, Any]]]]
@@ -55,5 +56,6 @@ class Ports:
     connect: Connect
     host_for: HostFor
     store: ObjectStore
+    processor: Processor
     source_roots: tuple[Path, ...]
     scratch: Path
