@@ -17,6 +17,7 @@ from psycopg_pool import PoolTimeout
 from starlette.types import ASGIApp
 
 from geopera_server.adapters.hosts import make_host_for
+from geopera_server.adapters.payments import make_processor
 from geopera_server.adapters.secrets import SettingsSecrets
 from geopera_server.adapters.storage.objects import Objects, local_objects, objects_at
 from geopera_server.db.pool import Pool, make_pool
@@ -74,13 +75,17 @@ async def opened(settings: Settings, dsn: str, *, base_url: str) -> AsyncIterato
         store = _store(settings)
         links = SignedLinks(settings.public_url or base_url, settings.key_for("links"))
         tokens = make_tokens(settings)
-        async with make_host_for(pool.connection, settings) as host_for:
+        async with (
+            make_host_for(pool.connection, settings) as host_for,
+            make_processor(settings, pool.connection) as processor,
+        ):
             kernel = Kernel(
                 pool=pool,
                 ports=Ports(
                     connect=pool.connection,
                     host_for=host_for,
                     store=store,
+                    processor=processor,
                     source_roots=source_roots(settings),
                     scratch=_scratch(settings),
                 ),

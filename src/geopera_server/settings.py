@@ -52,6 +52,11 @@ class Settings(BaseSettings):
     host_auth: dict[str, SecretStr] = Field(
         default_factory=dict, description="Authorization header of imagery hosts, by the auth_ref that sources name, as JSON"
     )
+    payments: Literal["test", "stripe"] = Field("test", description="card processor; test moves no money, not for production")
+    stripe_secret_key: SecretStr | None = Field(None, description="Stripe's secret or restricted key, sk_… or rk_…")
+    stripe_webhook_secret: SecretStr | None = Field(None, description="Stripe's signing secret of our webhook, whsec_…")
+    stripe_api_base: str = Field("https://api.stripe.com", description="where Stripe's API is asked")
+    payment_timeout_s: float = Field(20.0, gt=0, description="longest wait for one answer of the card processor")
     download_ttl_s: int = Field(900, ge=1, description="life of a signed download address")
     crash_at: str | None = Field(None, description="test part: the process kills itself at the crash point of this name")
     check_replies: bool = Field(False, description="holds raw replies against their declared shape before sending them")
@@ -61,6 +66,16 @@ class Settings(BaseSettings):
         """Raises SettingsRefused for test parts in production."""
         if self.crash_at is not None and self.env == "production":
             raise SettingsRefused("GEOPERA_CRASH_AT is a test part and not for production. Unset it.")
+
+    def require_payments(self) -> None:
+        """Raises SettingsRefused for the test processor in production, and for Stripe without its keys."""
+        if self.payments == "test" and self.env == "production":
+            raise SettingsRefused(
+                "GEOPERA_PAYMENTS=test gives credits for no money and is not for production. Set GEOPERA_PAYMENTS=stripe,"
+                " GEOPERA_STRIPE_SECRET_KEY and GEOPERA_STRIPE_WEBHOOK_SECRET."
+            )
+        if self.payments == "stripe" and not (self.stripe_secret_key and self.stripe_webhook_secret):
+            raise SettingsRefused("GEOPERA_PAYMENTS=stripe needs GEOPERA_STRIPE_SECRET_KEY and GEOPERA_STRIPE_WEBHOOK_SECRET.")
 
     def master_secret(self) -> bytes:
         """Returns the deployment's secret; in development one is made on first use and kept in the data folder.

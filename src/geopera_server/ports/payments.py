@@ -31,6 +31,10 @@ class NoSuchObject(ProcessorError):
     """The processor does not know the customer, card or intent."""
 
 
+class CardRefused(ProcessorError):
+    """The bank does not let the card be saved, or its holder has not consented."""
+
+
 class NoticeRefused(Exception):
     """A notice that is not signed by the processor, is too old, or is no notice."""
 

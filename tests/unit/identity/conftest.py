@@ -90,7 +90,7 @@ async def realms(cluster, identity_template, identity_registry, caps, settings):
     tokens = make_tokens(settings)
     kernel = Kernel(
         pool=pool,
-        ports=Ports(connect=pool.connection, host_for=None, store=None, source_roots=(), scratch=Path()),
+        ports=Ports(connect=pool.connection, host_for=None, store=None, processor=None, source_roots=(), scratch=Path()),
         links=SignedLinks(BASE_URL, settings.key_for("links")),
         secrets=SettingsSecrets(settings),
         authenticate=make_authenticator(tokens, settings.key_for("api_keys")),
