@@ -87,32 +87,6 @@ async def insert_accrual(conn: Connection, *, order_id: str, organization_id: st
     )
 
 
-async def reverse_accrual(conn: Connection, organization_id: str, order_id: str, at: datetime) -> None:
-    """Takes back what is owed for an order that will not be delivered."""
-    await conn.execute(
-        "UPDATE accrual SET reversed_at = %s WHERE organization_id = %s AND order_id = %s AND reversed_at IS NULL",
-        (at, organization_id, order_id),
-    )
-
-
-async def bill_part(conn: Connection, organization_id: str, order_id: str, *, credits_due: int, at: datetime) -> None:
-    """Makes what was delivered of a failed order billable, and takes back the rest."""
-    await conn.execute(
-        "UPDATE accrual SET credits = CASE WHEN %(due)s::bigint > 0 THEN %(due)s::bigint ELSE credits END,"
-        " billable_at = CASE WHEN %(due)s::bigint > 0 THEN %(at)s::timestamptz END,"
-        " reversed_at = CASE WHEN %(due)s::bigint = 0 THEN %(at)s::timestamptz END"
-        " WHERE organization_id = %(organization_id)s AND order_id = %(order_id)s",
-        {"due": credits_due, "at": at, "organization_id": organization_id, "order_id": order_id},
-    )
-
-
-async def bill_accrual(conn: Connection, organization_id: str, order_id: str, at: datetime) -> None:
-    """Makes what is owed for a delivered order billable."""
-    await conn.execute(
-        "UPDATE accrual SET billable_at = %s WHERE organization_id = %s AND order_id = %s", (at, organization_id, order_id)
-    )
-
-
 async def billing_mode_of(conn: Connection, organization_id: str) -> str:
     """Whether an organization pays before or after."""
     cursor = await conn.execute("SELECT billing_mode FROM organization WHERE id = %s", (organization_id,))

@@ -20,7 +20,7 @@ from geopera_server.kernel.crashing import crash_point
 from geopera_server.kernel.errors import Conflict, NotFound
 from geopera_server.kernel.jobs import finish, progressed, require_lease
 from geopera_server.kernel.operation import operation
-from geopera_server.ledger import postings
+from geopera_server.ledger import accruals, postings
 
 IN_PROGRESS = frozenset({"processing", "fulfilling"})
 
@@ -130,7 +130,7 @@ def _properties(found: FoundCapture, license_type: str) -> dict[str, Any]:
 async def _settle_group(ctx: Context, order: Mapping[str, Any], capture: Mapping[str, Any], *, complete: bool) -> None:
     if not complete or not await store.mark_settled(ctx.conn, ctx.organization_id, capture["group_id"], ctx.now):
         return
-    hold = await postings.hold_of_order(ctx.conn, ctx.organization_id, order["id"])
+    hold = await postings.hold_of(ctx.conn, ctx.organization_id, order_id=order["id"])
     if hold is not None:
         await postings.settle(
             ctx.conn,
@@ -148,7 +148,7 @@ async def _advance(ctx: Context, order: Mapping[str, Any], collection_id: str, *
     state = {"status": status, "sub_status": sub_status, "at": ctx.now, "collection_id": collection_id}
     await store.set_state(ctx.conn, ctx.organization_id, order["id"], state)
     if done:
-        await store.bill_accrual(ctx.conn, ctx.organization_id, order["id"], ctx.now)
+        await accruals.make_billable(ctx.conn, ctx.organization_id, order_id=order["id"], at=ctx.now)
     row = await order_row(ctx, order["id"])
     kind = "order.fulfilled" if done else "order.partially_fulfilled"
     await store.insert_event(
@@ -195,7 +195,7 @@ async def fail(ctx: Context, given: FailedDelivery) -> DeliveryOutcome:
     released = await postings.release_rest(
         ctx.conn, postings.cause_of(ctx, project_id=order["project_id"]), order_id=order["id"]
     )
-    await store.bill_part(ctx.conn, ctx.organization_id, order["id"], credits_due=delivered_credits, at=ctx.now)
+    await accruals.make_billable(ctx.conn, ctx.organization_id, order_id=order["id"], credits_due=delivered_credits, at=ctx.now)
     await store.set_state(
         ctx.conn,
         ctx.organization_id,

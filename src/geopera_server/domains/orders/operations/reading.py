@@ -22,7 +22,7 @@ from geopera_server.kernel.errors import Conflict, InvalidInput, NotFound
 from geopera_server.kernel.jobs import cancel_for
 from geopera_server.kernel.operation import operation
 from geopera_server.kernel.paging import MAX_PAGE_SIZE, PageOf, clamped, page_of, sort_of
-from geopera_server.ledger import postings
+from geopera_server.ledger import accruals, postings
 from geopera_server.ledger.reading import balance_of
 
 FULFIL = "orders.fulfil"
@@ -186,7 +186,7 @@ async def cancel(ctx: Context, given: OrderCancelInput) -> OrderCancelOutput:
     released = await postings.release_rest(
         ctx.conn, postings.cause_of(ctx, project_id=locked["project_id"]), order_id=given.order_id
     )
-    await store.reverse_accrual(ctx.conn, ctx.organization_id, given.order_id, ctx.now)
+    await accruals.reverse(ctx.conn, ctx.organization_id, order_id=given.order_id, at=ctx.now)
     state = {"status": "cancelled", "sub_status": None, "at": ctx.now}
     await store.set_state(ctx.conn, ctx.organization_id, given.order_id, state)
     row = await order_row(ctx, given.order_id)
