@@ -1,0 +1,1 @@
+"""Commitments: areas that organizations promise to order over a term, at a rate."""

@@ -1,0 +1,1 @@
+"""Invoices: what organizations that pay afterwards are billed, and the monthly statements of the others."""

@@ -1,0 +1,56 @@
+"""Billing periods: calendar months in UTC, written `YYYY-MM`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+from geopera_server.kernel.errors import InvalidInput
+
+_FORM = re.compile(r"(2[0-9]{3})-(0[1-9]|1[0-2])")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Period:
+    """One calendar month."""
+
+    year: int
+    month: int
+
+    def __str__(self) -> str:
+        return f"{self.year:04d}-{self.month:02d}"
+
+    @property
+    def start(self) -> datetime:
+        """The first moment of the month."""
+        return datetime(self.year, self.month, 1, tzinfo=UTC)
+
+    @property
+    def end(self) -> datetime:
+        """The first moment after the month."""
+        return self.following.start
+
+    @property
+    def following(self) -> Period:
+        """The month after this one."""
+        return Period(self.year + self.month // 12, self.month % 12 + 1)
+
+    def holds(self, at: datetime) -> bool:
+        """Says whether a moment lies in the month."""
+        return self.start <= at < self.end
+
+
+def month_of(at: datetime | date) -> Period:
+    """Returns the month that a moment, in UTC, or a date lies in."""
+    if isinstance(at, datetime):
+        at = at.astimezone(UTC)
+    return Period(at.year, at.month)
+
+
+def read_period(text: str, *, loc: str = "period") -> Period:
+    """Returns the month that a text names; raises InvalidInput for anything but `YYYY-MM` from 2000-01 on."""
+    match = _FORM.fullmatch(text)
+    if match is None:
+        raise InvalidInput("A period is a month as YYYY-MM, such as 2026-03.", loc=(loc,))
+    return Period(int(match[1]), int(match[2]))
