@@ -1,0 +1,71 @@
+"""What is asked of wallets: where the alarm stands, and how an organization tops up by itself."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from geopera_server.db.pool import Connection, Row
+
+
+async def alarm_of(conn: Connection, organization_id: str) -> Row | None:
+    """What decides whether a balance is low, and whether that has been said; an organization that has set nothing has nulls."""
+    cursor = await conn.execute(
+        "SELECT o.billing_mode, o.settings -> 'low_credit_threshold' AS low_credit_threshold,"
+        " coalesce(w.last_purchase_credits, 0) AS last_purchase_credits, coalesce(w.low_alerted, false) AS low_alerted,"
+        " coalesce(w.auto_topup, false) AS auto_topup, w.threshold_credits, w.retry_after"
+        " FROM organization o LEFT JOIN wallet w ON w.organization_id = o.id WHERE o.id = %s",
+        (organization_id,),
+    )
+    return await cursor.fetchone()
+
+
+async def set_low_alerted(conn: Connection, organization_id: str, *, alerted: bool) -> None:
+    """Notes whether the organization has been told that its balance is low."""
+    await conn.execute(
+        "INSERT INTO wallet (organization_id, low_alerted) VALUES (%s, %s)"
+        " ON CONFLICT (organization_id) DO UPDATE SET low_alerted = EXCLUDED.low_alerted",
+        (organization_id, alerted),
+    )
+
+
+async def note_purchase(conn: Connection, organization_id: str, *, credits_bought: int) -> None:
+    """Keeps how much was bought last, of which a tenth is when the balance counts as low."""
+    await conn.execute(
+        "INSERT INTO wallet (organization_id, last_purchase_credits) VALUES (%s, %s)"
+        " ON CONFLICT (organization_id) DO UPDATE SET last_purchase_credits = EXCLUDED.last_purchase_credits",
+        (organization_id, credits_bought),
+    )
+
+
+async def note_auto_topup(conn: Connection, organization_id: str, at: datetime) -> None:
+    """Notes that an automatic top-up has arrived, which ends any row of failures."""
+    await conn.execute(
+        "UPDATE wallet SET last_topup_at = %s, failures_in_a_row = 0, last_error = NULL, retry_after = NULL"
+        " WHERE organization_id = %s",
+        (at, organization_id),
+    )
+
+
+async def auto_topup_of(conn: Connection, organization_id: str, day_start: datetime) -> Row | None:
+    """How an organization tops up by itself, its cap, and what of the cap the day has taken; None when nothing is set.
+
+    `committed_credits` holds what was charged since the start of the day or still may be; `coming_credits` is what is being
+    charged, whenever that began, and has not arrived in the wallet.
+    """
+    cursor = await conn.execute(
+        "SELECT w.auto_topup, w.threshold_credits, w.topup_amount_credits, w.daily_cap_credits, w.failures_in_a_row,"
+        " w.last_error, w.last_topup_at, w.retry_after,"
+        " coalesce(w.daily_cap_credits, b.auto_topup_daily_cap_credits) AS cap_credits,"
+        " sums.committed_credits, sums.charged_credits, sums.coming_credits"
+        " FROM wallet w CROSS JOIN billing_terms b CROSS JOIN LATERAL ("
+        "  SELECT coalesce(sum(t.credits) FILTER (WHERE t.created_at >= %(day)s), 0)::bigint AS committed_credits,"
+        "  coalesce(sum(t.credits) FILTER (WHERE t.created_at >= %(day)s AND t.state = 'succeeded'), 0)::bigint"
+        "   AS charged_credits,"
+        "  coalesce(sum(t.credits) FILTER (WHERE t.ledger_entry_id IS NULL AND t.state <> 'requires_action'), 0)::bigint"
+        "   AS coming_credits"
+        "  FROM topup t WHERE t.organization_id = w.organization_id AND t.kind = 'auto'"
+        "  AND t.state NOT IN ('failed', 'canceled') AND (t.created_at >= %(day)s OR t.ledger_entry_id IS NULL)) sums"
+        " WHERE w.organization_id = %(organization)s AND w.threshold_credits IS NOT NULL",
+        {"organization": organization_id, "day": day_start},
+    )
+    return await cursor.fetchone()
