@@ -17,7 +17,7 @@ from psycopg_pool import PoolTimeout
 from starlette.types import ASGIApp
 
 from geopera_server.adapters.hosts import make_host_for
-from geopera_server.adapters.payments import make_processor
+from geopera_server.adapters.payments import make_processor, practice_of
 from geopera_server.adapters.secrets import SettingsSecrets
 from geopera_server.adapters.storage.objects import Objects, local_objects, objects_at
 from geopera_server.db.pool import Pool, make_pool
@@ -27,6 +27,7 @@ from geopera_server.domains.catalog.store import forget_old_replies
 from geopera_server.domains.identity.authenticate import make_authenticator
 from geopera_server.domains.identity.oauth.tokens import make_tokens
 from geopera_server.domains.identity.upkeep import forget_what_is_over
+from geopera_server.domains.payments.upkeep import look_after_charges
 from geopera_server.domains.pricing.seed import seed_price_list
 from geopera_server.kernel import chain, crashing, idempotency, jobs, policy
 from geopera_server.kernel.pipeline import Kernel
@@ -39,6 +40,7 @@ from geopera_server.transports.http.app import make_app
 from geopera_server.transports.http.files import Files
 from geopera_server.transports.http.links import SignedLinks
 from geopera_server.transports.http.oauth import oauth_routes
+from geopera_server.transports.http.payments import PaymentRoutes
 from geopera_server.transports.http.schemas import schema_routes
 from geopera_server.values.clock import now
 
@@ -47,6 +49,7 @@ logger = logging.getLogger(__name__)
 DOMAINS = "geopera_server.domains"
 SEAL_EVERY_S = 0.5
 SWEEP_EVERY_S = 60.0
+LOOK_AFTER_CHARGES_EVERY_S = 3.0
 RESTART_AFTER_S = 1.0
 
 
@@ -101,7 +104,12 @@ async def opened(settings: Settings, dsn: str, *, base_url: str) -> AsyncIterato
                 check_replies=settings.check_replies,
             )
             registry = load(DOMAINS)
-            routes = [*oauth_routes(kernel, settings, tokens), *Files(store, links).routes(), *schema_routes(links.base_url)]
+            routes = [
+                *oauth_routes(kernel, settings, tokens),
+                *Files(store, links).routes(),
+                *schema_routes(links.base_url),
+                *PaymentRoutes(kernel, registry, practice_of(processor)).routes(),
+            ]
             asgi = make_app(kernel, registry, max_body_bytes=settings.max_body_bytes, more_routes=routes)
             yield House(settings, dsn, pool, kernel, registry, store, links, asgi)
     finally:
@@ -137,6 +145,9 @@ async def background(house: House) -> AsyncIterator[None]:
         tasks += [
             asyncio.create_task(_every(SEAL_EVERY_S, "sealing", lambda: _seal(house, key)), name="sealer"),
             asyncio.create_task(_every(SWEEP_EVERY_S, "sweeping", lambda: _sweep(house)), name="sweeper"),
+            asyncio.create_task(
+                _every(LOOK_AFTER_CHARGES_EVERY_S, "looking after charges", lambda: _look_after_charges(house)), name="charges"
+            ),
         ]
         working = asyncio.create_task(_keep_working(worker, handlers), name="worker")
     try:
@@ -185,6 +196,10 @@ async def _seal(house: House, key: SealingKey) -> None:
     async with house.pool.connection() as conn:
         while await chain.seal(conn, key):
             pass
+
+
+async def _look_after_charges(house: House) -> None:
+    await look_after_charges(house.kernel, house.registry)
 
 
 async def _sweep(house: House) -> None:

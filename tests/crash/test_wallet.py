@@ -22,7 +22,7 @@ from geopera_server.db.pool import make_pool
 from geopera_server.values.clock import now
 from geopera_server.kernel.errors import PaymentRequired
 from geopera_server.values.ids import new_id
-from geopera_server.ledger.postings import Cause, hold_for_order, release_rest, settle
+from geopera_server.ledger.postings import Cause, release_rest, reserve, settle
 
 async def main(dsn, organization_id, spends, price):
     pool = make_pool(dsn, max_size=4)
@@ -35,7 +35,7 @@ async def main(dsn, organization_id, spends, price):
         try:
             async with pool.connection() as conn, conn.transaction():
                 order_id = new_id()
-                hold_id = await hold_for_order(conn, cause, order_id=order_id, credits_held=price)
+                hold_id = (await reserve(conn, cause, order_id=order_id, credits_held=price))["hold_id"]
             made += 1
         except PaymentRequired:
             return

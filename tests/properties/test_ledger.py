@@ -97,7 +97,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.posted.append(posting)
 
     async def hold_for(self, order_id: str, credits_held: int) -> str:
-        return await postings.hold_for_order(self.conn, self.cause(), order_id=order_id, credits_held=credits_held)
+        return (await postings.reserve(self.conn, self.cause(), order_id=order_id, credits_held=credits_held))["hold_id"]
 
     async def settle(self, hold: dict, credits_settled: int) -> None:
         await postings.settle(
@@ -310,7 +310,7 @@ def test_any_movements_leave_the_figures_they_should(ledger_database):
 
 class ReleasesTooLittle(LedgerMachine):
     async def release(self, hold: dict) -> int:
-        found = await postings.hold_of_order(self.conn, self.home, hold["order_id"])
+        found = await postings.hold_of(self.conn, self.home, order_id=hold["order_id"])
         if found["remaining"] > 1:
             await postings.settle(
                 self.conn, self.cause(), hold_id=hold["id"], order_id=hold["order_id"], credits_settled=1, external_ref=new_id()
@@ -365,7 +365,7 @@ async def test_concurrent_holds_never_overdraw(ledger_database):
         async def attempt() -> int:
             try:
                 async with pool.connection() as conn, conn.transaction():
-                    await postings.hold_for_order(conn, cause, order_id=new_id(), credits_held=7)
+                    await postings.reserve(conn, cause, order_id=new_id(), credits_held=7)
             except PaymentRequired:
                 return 0
             return 1

@@ -8,9 +8,13 @@ from __future__ import annotations
 import os
 import signal
 
+# Every point between the wish to charge a card and the credits in the account, in the order they are passed.
+CHARGE_POINTS = (
+    "charge-opened", "intent-made", "intent-kept", "charge-made", "charge-recorded", "grant-before-commit",
+)  # fmt: skip
 POINTS = (
     "job-claimed", "clip-written", "object-stored", "delivery-before-commit", "delivery-committed", "place-before-commit",
-    "call-committed",
+    "call-committed", *CHARGE_POINTS,
 )  # fmt: skip
 
 _armed: str | None = None

@@ -22,6 +22,7 @@ from typing import Any
 STATUS_OF_CODE = {
     "malformed_json": 400,
     "malformed_geometry_json": 400,
+    "notice_refused": 400,
     "unauthenticated": 401,
     "insufficient_credits": 402,
     "no_payment_method": 402,

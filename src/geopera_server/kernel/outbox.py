@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
+from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
 
 from geopera_server.kernel.chain import write_records
-from geopera_server.kernel.context import Context
+from geopera_server.kernel.context import Context, Event
 from geopera_server.values.ids import new_id
 
 
@@ -14,14 +18,7 @@ async def write_recorded(ctx: Context) -> None:
     if ctx.lineage.records:
         await write_records(ctx)
     for event in ctx.events:
-        await ctx.conn.execute(
-            "INSERT INTO outbox_event (id, organization_id, type, entity_type, entity_id, project_id, data,"
-            " invocation_id, occurred_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
-            (
-                new_id(), event.organization_id or ctx.organization_id, event.type, event.entity_type, event.entity_id, event.project_id,
-                Jsonb(event.data), ctx.invocation_id, ctx.now,
-            ),
-        )  # fmt: skip
+        await write_event(ctx.conn, event, organization_id=ctx.organization_id, invocation_id=ctx.invocation_id, at=ctx.now)
     for job in ctx.jobs:
         await ctx.conn.execute(
             "INSERT INTO job (id, kind, organization_id, entity_id, payload, run_after, invocation_id, created_at)"
@@ -32,3 +29,17 @@ async def write_recorded(ctx: Context) -> None:
                 job.run_after or ctx.now, ctx.invocation_id, ctx.now,
             ),
         )  # fmt: skip
+
+
+async def write_event(
+    conn: AsyncConnection[Any], event: Event, *, organization_id: str, invocation_id: str, at: datetime
+) -> None:
+    """Writes one event into the caller's transaction; the event's own organization goes before the given one."""
+    await conn.execute(
+        "INSERT INTO outbox_event (id, organization_id, type, entity_type, entity_id, project_id, data,"
+        " invocation_id, occurred_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        (
+            new_id(), event.organization_id or organization_id, event.type, event.entity_type, event.entity_id,
+            event.project_id, Jsonb(event.data), invocation_id, at,
+        ),
+    )  # fmt: skip

@@ -220,7 +220,7 @@ class Kernel:
         return render(operation, result, check=self.check_replies)
 
     async def _change(self, trace: _Trace, given: Any) -> Reply:
-        call, operation = trace.call, trace.call.operation
+        operation = trace.call.operation
         claim = self._claim(trace, given)
         if claim is not None and operation.prepare is not None:
             # A repeat is answered before the outside is asked anything again.

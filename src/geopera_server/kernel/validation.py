@@ -44,7 +44,12 @@ def parse_input(operation: Operation, given: Mapping[str, Any]) -> Any:
     try:
         return operation.input_model.model_validate(given)
     except ValidationError as error:
-        raise InvalidInput.of([_issue_of(each) for each in error.errors(include_url=False)]) from error
+        raise InvalidInput.of(issues_of(error)) from error
+
+
+def issues_of(error: ValidationError) -> list[dict[str, Any]]:
+    """Returns what a 422 lists about input that breaks a model."""
+    return [_issue_of(each) for each in error.errors(include_url=False)]
 
 
 def _issue_of(error: Any) -> dict[str, Any]:

@@ -44,12 +44,16 @@ class Posting:
     hold_id: str | None = None
     order_id: str | None = None
     job_id: str | None = None
+    topup_id: str | None = None
+    approval_id: str | None = None
+    invoice_id: str | None = None
 
 
 _INSERT = (
     "INSERT INTO ledger_entry (id, organization_id, created_at, reason, credits, reserved_delta, hold_id, project_id,"
-    " order_id, job_id, principal_id, api_key_id, invocation_id, external_ref, note, balance_after, reserved_after, number)"
-    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 0, 0, 0) RETURNING *"
+    " order_id, job_id, topup_id, approval_id, invoice_id, principal_id, api_key_id, invocation_id, external_ref, note,"
+    " balance_after, reserved_after, number)"
+    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 0, 0, 0) RETURNING *"
 )
 
 
@@ -65,8 +69,8 @@ async def post(conn: Connection, cause: Cause, posting: Posting) -> Row:
     """
     values = (
         new_id(), cause.organization_id, cause.at, posting.reason, posting.credits, posting.reserved_delta,
-        posting.hold_id, cause.project_id, posting.order_id, posting.job_id, cause.principal_id, cause.api_key_id,
-        cause.invocation_id, posting.external_ref, cause.note,
+        posting.hold_id, cause.project_id, posting.order_id, posting.job_id, posting.topup_id, posting.approval_id,
+        posting.invoice_id, cause.principal_id, cause.api_key_id, cause.invocation_id, posting.external_ref, cause.note,
     )  # fmt: skip
     try:
         row = await (await conn.execute(_INSERT, values)).fetchone()
@@ -85,38 +89,52 @@ def _not_covered(credits_needed: int, error: errors.DatabaseError) -> PaymentReq
     )
 
 
-async def hold_for_order(conn: Connection, cause: Cause, *, order_id: str, credits_held: int) -> str:
-    """Reserves credits for an order and returns the hold's id; raises PaymentRequired when the balance is short."""
+async def reserve(
+    conn: Connection, cause: Cause, *, credits_held: int, order_id: str | None = None, job_id: str | None = None
+) -> Row:
+    """Reserves credits for one order or job and returns the entry, which names the hold.
+
+    Raises PaymentRequired when the balance is short.
+    """
     hold_id = new_id()
-    reserve = Posting(
+    posting = Posting(
         reason="reserve",
         credits=-credits_held,
         reserved_delta=credits_held,
         hold_id=hold_id,
         order_id=order_id,
+        job_id=job_id,
         external_ref=f"hold:{hold_id}",
     )
     async with conn.pipeline():
         await conn.execute(
-            "INSERT INTO ledger_hold (id, organization_id, order_id, created_at) VALUES (%s, %s, %s, %s)",
-            (hold_id, cause.organization_id, order_id, cause.at),
+            "INSERT INTO ledger_hold (id, organization_id, order_id, job_id, created_at) VALUES (%s, %s, %s, %s, %s)",
+            (hold_id, cause.organization_id, order_id, job_id, cause.at),
         )
-        await post(conn, cause, reserve)
-    return hold_id
+        return await post(conn, cause, posting)
 
 
-async def hold_of_order(conn: Connection, organization_id: str, order_id: str) -> Row | None:
-    """Returns the hold of an order, locked until the transaction ends; None when nothing was reserved for it."""
+async def hold_of(
+    conn: Connection, organization_id: str, *, order_id: str | None = None, job_id: str | None = None
+) -> Row | None:
+    """Returns the hold of an order or job, locked until the transaction ends; None when nothing was reserved for it."""
     cursor = await conn.execute(
         "SELECT id, reserved, settled, released, remaining FROM ledger_hold"
-        " WHERE organization_id = %s AND order_id = %s FOR UPDATE",
-        (organization_id, order_id),
+        " WHERE organization_id = %s AND (order_id = %s OR job_id = %s) FOR UPDATE",
+        (organization_id, order_id, job_id),
     )
     return await cursor.fetchone()
 
 
 async def settle(
-    conn: Connection, cause: Cause, *, hold_id: str, order_id: str, credits_settled: int, external_ref: str
+    conn: Connection,
+    cause: Cause,
+    *,
+    hold_id: str,
+    credits_settled: int,
+    external_ref: str,
+    order_id: str | None = None,
+    job_id: str | None = None,
 ) -> None:
     """Turns a part of a hold into money spent; settling nothing posts nothing."""
     if credits_settled == 0:
@@ -130,14 +148,15 @@ async def settle(
             reserved_delta=-credits_settled,
             hold_id=hold_id,
             order_id=order_id,
+            job_id=job_id,
             external_ref=external_ref,
         ),
     )
 
 
-async def release_rest(conn: Connection, cause: Cause, *, order_id: str) -> int:
-    """Gives back what an order's hold still holds, closing it, and returns how much that was."""
-    hold = await hold_of_order(conn, cause.organization_id, order_id)
+async def release_rest(conn: Connection, cause: Cause, *, order_id: str | None = None, job_id: str | None = None) -> int:
+    """Gives back what the hold of an order or job still holds, closing it, and returns how much that was."""
+    hold = await hold_of(conn, cause.organization_id, order_id=order_id, job_id=job_id)
     if hold is None or hold["remaining"] == 0:
         return 0
     remaining = int(hold["remaining"])
@@ -150,6 +169,7 @@ async def release_rest(conn: Connection, cause: Cause, *, order_id: str) -> int:
             reserved_delta=-remaining,
             hold_id=hold["id"],
             order_id=order_id,
+            job_id=job_id,
             external_ref=f"close:{hold['id']}",
         ),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from geopera_server.kernel.principal import GUEST
-from geopera_server.ledger.postings import Cause, hold_for_order, release_rest, settle
+from geopera_server.ledger.postings import Cause, release_rest, reserve, settle
 from geopera_server.values.clock import now
 from geopera_server.values.ids import new_id
 from support.house import Caller
@@ -17,7 +17,7 @@ async def spend(household, credits_held: int, credits_settled: int) -> str:
     order_id = new_id()
     cause = Cause(organization_id=household.place.home.organization_id, invocation_id=new_id(), at=now(), note="test")
     async with household.house.pool.connection() as conn, conn.transaction():
-        hold_id = await hold_for_order(conn, cause, order_id=order_id, credits_held=credits_held)
+        hold_id = (await reserve(conn, cause, order_id=order_id, credits_held=credits_held))["hold_id"]
         await settle(
             conn, cause, hold_id=hold_id, order_id=order_id, credits_settled=credits_settled, external_ref=f"s:{hold_id}"
         )
@@ -28,7 +28,7 @@ async def spend(household, credits_held: int, credits_settled: int) -> str:
 async def hold(household, credits_held: int) -> None:
     cause = Cause(organization_id=household.place.home.organization_id, invocation_id=new_id(), at=now())
     async with household.house.pool.connection() as conn, conn.transaction():
-        await hold_for_order(conn, cause, order_id=new_id(), credits_held=credits_held)
+        await reserve(conn, cause, order_id=new_id(), credits_held=credits_held)
 
 
 async def test_balance_tells_spendable_and_reserved(household):

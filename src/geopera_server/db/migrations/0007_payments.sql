@@ -74,7 +74,8 @@ CREATE TABLE topup (
     api_key_id        uuid,
     invocation_id     uuid        NOT NULL,
     holder            uuid        NOT NULL,   -- the call that is at work on it
-    held_until        timestamptz NOT NULL,
+    held_until        timestamptz NOT NULL,   -- by when it will be done or dead
+    look_after        timestamptz NOT NULL,   -- when somebody else looks what became of it
     ledger_entry_id   uuid        REFERENCES ledger_entry (id),
     reversed_credits  bigint      NOT NULL DEFAULT 0 CHECK (reversed_credits BETWEEN 0 AND credits),
     created_at        timestamptz NOT NULL,
@@ -87,7 +88,7 @@ CREATE TABLE topup (
 CREATE UNIQUE INDEX topup_open ON topup (organization_id, purpose) WHERE state IN ('created', 'confirming', 'requires_action');
 CREATE UNIQUE INDEX topup_intent ON topup (processor, intent_id) WHERE intent_id IS NOT NULL;
 CREATE INDEX topup_newest ON topup (organization_id, created_at DESC, id DESC);
-CREATE INDEX topup_unfinished ON topup (held_until)
+CREATE INDEX topup_unfinished ON topup (look_after)
     WHERE state IN ('created', 'confirming', 'requires_action') OR (state = 'succeeded' AND ledger_entry_id IS NULL);
 
 -- A card top-up that succeeded is money: what was charged, for whom and how much never changes, and it is never un-said.

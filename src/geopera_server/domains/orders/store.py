@@ -87,11 +87,11 @@ async def insert_accrual(conn: Connection, *, order_id: str, organization_id: st
     )
 
 
-async def billing_mode_of(conn: Connection, organization_id: str) -> str:
-    """Whether an organization pays before or after."""
-    cursor = await conn.execute("SELECT billing_mode FROM organization WHERE id = %s", (organization_id,))
-    row = await cursor.fetchone()
-    return "prepaid" if row is None else str(row["billing_mode"])
+async def set_billing_mode(conn: Connection, organization_id: str, order_id: str, mode: str) -> None:
+    """Notes how an order was paid."""
+    await conn.execute(
+        "UPDATE orders SET billing_mode = %s WHERE organization_id = %s AND id = %s", (mode, organization_id, order_id)
+    )
 
 
 async def order_of(conn: Connection, organization_id: str, order_id: str) -> Row | None:

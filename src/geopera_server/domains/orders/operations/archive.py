@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,14 +21,13 @@ from geopera_server.domains.orders.cart import CartLine, LineError, PricedLine, 
 from geopera_server.domains.orders.presenting import as_event_data, as_order, order_state
 from geopera_server.domains.orders.shapes import PriceGroup
 from geopera_server.domains.orders.wanted import CaptureInput, check_licenses, check_tags, find_all, read_cart
+from geopera_server.domains.payments.funding import Funded, Mode, Outlook, fund, outlook
 from geopera_server.domains.pricing.book import price_book
 from geopera_server.kernel.context import Context, Outside
 from geopera_server.kernel.crashing import crash_point
 from geopera_server.kernel.errors import Conflict, InvalidInput, issue
 from geopera_server.kernel.geometry import read_geometry, to_geojson
 from geopera_server.kernel.operation import operation
-from geopera_server.ledger import postings
-from geopera_server.ledger.reading import balance_of
 from geopera_server.values.clock import iso
 from geopera_server.values.ids import new_id
 
@@ -81,10 +80,8 @@ async def archive_estimate(outside: Outside, given: ArchiveEstimateInput) -> Arc
     async with outside.connection() as conn:
         book = await price_book(conn, outside.organization_id)
         check_licenses(lines, book.license_types())
-        billing_mode = await store.billing_mode_of(conn, outside.organization_id)
-        available = int((await balance_of(conn, outside.organization_id))["balance"])
-    priced = cart.quote(book, lines, found, split_by_date=bool(given.split_by_date))
-    enterprise = billing_mode == "enterprise"
+        priced = cart.quote(book, lines, found, split_by_date=bool(given.split_by_date))
+        meets = await outlook(conn, outside.organization_id, priced.total_credits)
     return ArchiveEstimateOutput.model_validate(
         {
             "groups": priced.groups,
@@ -94,11 +91,17 @@ async def archive_estimate(outside: Outside, given: ArchiveEstimateInput) -> Arc
             "totalAud": priced.total_aud,
             "totalCredits": priced.total_credits,
             "currency": "AUD",
-            "billingMode": "enterprise" if enterprise else "credit",
-            "availableCredits": available,
-            "shortfallCredits": 0 if enterprise else max(0, priced.total_credits - available),
+            "billingMode": _mode_of(meets),
+            "availableCredits": meets.balance,
+            "shortfallCredits": meets.shortfall_credits,
         }
     )
+
+
+def _mode_of(meets: Outlook) -> Mode:
+    if meets.billing_mode == "enterprise":
+        return "enterprise"
+    return "card" if meets.shortfall_credits and meets.has_card else "credit"
 
 
 class ArchivePlaceInput(BaseModel):
@@ -219,7 +222,9 @@ async def archive_place(ctx: Context, given: ArchivePlaceInput, looked: Looked) 
         await require_collection_in(ctx.conn, project_id, given.target_collection_id)
     priced = await _price(ctx, given, looked)
     row = await _insert(ctx, given, project_id, priced)
-    await _fund(ctx, row)
+    funded = await fund(ctx, credits_needed=priced.total_credits, project_id=project_id, order_id=row["id"])
+    row = await _as_funded(ctx, row, funded)
+    ctx.lineage.edge(("order", row["id"]), state=order_state(row), parents=_parents(priced))
     order = as_order(row)
     ctx.emit("order.created", ("order", row["id"]), as_event_data(order), project_id=project_id)
     if all(rules.deliverable_assets(line.found.assets) for lines in priced.lines for line in lines):
@@ -269,7 +274,6 @@ def _price_changed(what: str, total_credits: int) -> Conflict:
 async def _insert(ctx: Context, given: ArchivePlaceInput, project_id: str, priced: Quote) -> dict[str, Any]:
     hosts = [group["host"] for group in priced.groups]
     licenses = {group["licenseType"] for group in priced.groups}
-    enterprise = await store.billing_mode_of(ctx.conn, ctx.organization_id) == "enterprise"
     areas = [line.line.aoi for lines in priced.lines for line in lines if line.line.aoi is not None]
     row: dict[str, Any] = {
         "id": new_id(),
@@ -280,9 +284,9 @@ async def _insert(ctx: Context, given: ArchivePlaceInput, project_id: str, price
         "sub_status": "awaiting_data",
         "display_name": given.display_name or rules.default_name(hosts, ctx.now),
         "tags": given.tags or [],
-        "billing_mode": "enterprise" if enterprise else "credit",
+        "billing_mode": "credit",
         "total_credits": priced.total_credits,
-        "reserved_credits": 0 if enterprise else priced.total_credits,
+        "reserved_credits": priced.total_credits,
         "license_type": licenses.pop() if len(licenses) == 1 else given.license_type,
         "params": given.params,
         "data_product_id": given.data_product,
@@ -309,8 +313,16 @@ async def _insert(ctx: Context, given: ArchivePlaceInput, project_id: str, price
             note=None,
             data={"totalCredits": priced.total_credits},
         )
-    ctx.lineage.edge(("order", row["id"]), state=order_state(row), parents=_parents(priced))
     return row
+
+
+async def _as_funded(ctx: Context, row: dict[str, Any], funded: Funded) -> dict[str, Any]:
+    """Returns the order as it was paid for; it was written as paid from the balance, as most are."""
+    if funded.mode == row["billing_mode"]:
+        return row
+    await store.set_billing_mode(ctx.conn, ctx.organization_id, row["id"], funded.mode)
+    reserved = 0 if funded.mode == "enterprise" else row["reserved_credits"]
+    return {**row, "billing_mode": funded.mode, "reserved_credits": reserved}
 
 
 async def _insert_group(ctx: Context, order_id: str, group: PriceGroup, lines: Sequence[PricedLine]) -> None:
@@ -338,18 +350,3 @@ def _parents(priced: Quote) -> list[tuple[str, str]]:
     captures = [rules.capture_node(line.found.host, line.found.id) for line in lines]
     areas: list[BaseGeometry] = [line.covered if line.line.aoi is None else line.line.aoi for line in lines]
     return list(dict.fromkeys([*captures, *(("aoi", cart.aoi_id(area)) for area in areas)]))
-
-
-async def _fund(ctx: Context, row: Mapping[str, Any]) -> None:
-    """Reserves the order's credits, or notes them as owed; the last thing to happen, since it locks the wallet."""
-    if row["billing_mode"] == "enterprise":
-        await store.insert_accrual(
-            ctx.conn,
-            order_id=row["id"],
-            organization_id=ctx.organization_id,
-            credits_accrued=row["total_credits"],
-            at=ctx.now,
-        )
-    elif row["total_credits"] > 0:
-        cause = postings.cause_of(ctx, project_id=row["project_id"])
-        await postings.hold_for_order(ctx.conn, cause, order_id=row["id"], credits_held=row["total_credits"])

@@ -1,0 +1,1 @@
+"""Buying credits: cards, charges, top-ups, approvals."""

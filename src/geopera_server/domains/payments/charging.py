@@ -1,0 +1,432 @@
+r"""Charging a card, so that whatever breaks on the way it is charged once and every charge becomes credits.
+
+    created  ->  confirming  ->  succeeded  ->  granted (a ledger entry)
+       |             |  \
+       |             |   requires_action -> succeeded | failed
+       v             v
+    canceled       failed | canceled
+
+Each arrow is a transaction of its own. An intent is made at the processor, its id is kept, and only then it is confirmed, which
+is what moves money; so a charge that nobody heard the end of can always be asked after. What a call does not finish is finished
+by the next call for the same purpose, by the processor's notice, or by the round that looks after old charges.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from psycopg import errors as sql_errors
+
+from geopera_server.db.pool import Connection, Row
+from geopera_server.domains.payments.auto_topup import auto_topup_size
+from geopera_server.domains.payments.low_balance import notice_credit
+from geopera_server.domains.payments.presenting import as_topup
+from geopera_server.domains.payments.store import topups
+from geopera_server.domains.payments.terms import tax_part, terms
+from geopera_server.kernel.context import Context, Event, Outside
+from geopera_server.kernel.crashing import crash_point
+from geopera_server.kernel.errors import Conflict, NotFound, OperationError, PaymentRequired, Unavailable
+from geopera_server.kernel.interlude import Interlude
+from geopera_server.kernel.outbox import write_event
+from geopera_server.ledger import postings
+from geopera_server.ports.payments import Intent, NoSuchObject, Processor, ProcessorError, ProcessorUnreachable
+from geopera_server.values.clock import now
+from geopera_server.values.ids import is_id, new_id
+
+logger = logging.getLogger(__name__)
+
+REASON_OF_KIND = {
+    "manual": "topup",
+    "auto": "auto_topup",
+    "approval": "approval_purchase",
+    "shortfall": "shortfall_charge",
+}
+CURRENCY = "aud"
+ASKED_TO_CONFIRM_FOR = timedelta(hours=24)
+LOOK_AGAIN = timedelta(minutes=5)
+LOOK_SOON = timedelta(seconds=15)
+GRANTED_WITHIN = timedelta(seconds=10)
+
+
+class CapReached(PaymentRequired):
+    """Another automatic top-up has taken what was left of the day's cap."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purchase:
+    """Credits to buy with a card, and the purpose that makes the charge findable; no method means the default card."""
+
+    organization_id: str
+    kind: str
+    credits: int
+    purpose: str
+    method_row_id: str | None = None
+    project_id: str | None = None
+    approval_id: str | None = None
+    note: str | None = None
+
+
+async def bought(ctx: Context, purchase: Purchase) -> Row:
+    """Returns the top-up that was bought for a purpose, its credits granted in this transaction at the latest.
+
+    `entry` in it is the ledger entry. A card that has not been charged yet is charged outside, and the call begins anew.
+    Raises PaymentRequired (`no_payment_method`, `card_declined`, `payment_authentication_required`), Unavailable when the
+    processor gives no answer, and Conflict when the purpose was used for other credits or another card.
+    """
+    await topups.lock_account(ctx.conn, purchase.organization_id)
+    attempts = await topups.of_purpose(ctx.conn, purchase.organization_id, purchase.purpose)
+    latest = attempts[0] if attempts else None
+    if latest is None or latest["state"] in {"failed", "canceled"}:
+        raise Interlude(functools.partial(charge, purchase))
+    _require_same(latest, purchase)
+    if latest["state"] != "succeeded":
+        raise Interlude(functools.partial(charge, purchase))
+    return await granted(ctx, latest, note=purchase.note)
+
+
+def _require_same(row: Row, purchase: Purchase) -> None:
+    other_card = purchase.method_row_id is not None and purchase.method_row_id != row["payment_method_id"]
+    if row["credits"] != purchase.credits or other_card:
+        raise Conflict(
+            "This Idempotency-Key was used for another amount or another card. Use a new key for a new purchase.",
+            code="idempotency_mismatch",
+        )
+
+
+async def granted(ctx: Context, row: Row, *, note: str | None = None) -> Row:
+    """Returns a succeeded top-up with its ledger entry, posting it unless it has been posted; its row must be locked."""
+    if row["ledger_entry_id"] is not None:
+        return {**row, "entry": await topups.entry_of(ctx.conn, row["ledger_entry_id"])}
+    cause = postings.Cause(
+        organization_id=row["organization_id"],
+        invocation_id=ctx.invocation_id,
+        at=ctx.now,
+        principal_id=row["principal_id"],
+        api_key_id=row["api_key_id"],
+        project_id=row["project_id"],
+        note=note,
+    )
+    posting = postings.Posting(
+        reason=REASON_OF_KIND[row["kind"]],
+        credits=row["credits"],
+        # The intent makes the grant unique: a notice and a reply can never grant the same charge twice.
+        external_ref=f"{row['processor']}:{row['intent_id']}",
+        topup_id=row["id"],
+        approval_id=row["approval_id"],
+    )
+    entry = await postings.post(ctx.conn, cause, posting)
+    await topups.set_granted(ctx.conn, row["id"], entry_id=entry["id"], at=ctx.now)
+    await notice_credit(ctx, entry)
+    row = {**row, "ledger_entry_id": entry["id"], "entry": entry}
+    ctx.emit("topup.succeeded", ("topup", row["id"]), as_topup(row), organization_id=row["organization_id"])
+    if await topups.past_due(ctx.conn, row["organization_id"]):
+        ctx.enqueue("billing.collect", row["organization_id"], organization_id=row["organization_id"])
+    crash_point("grant-before-commit")
+    return row
+
+
+async def charge(purchase: Purchase, outside: Outside) -> None:
+    """Charges the card for a purpose, or finds out what became of a charge that was begun; keeps how it ended.
+
+    Returns when the charge has succeeded. Raises what `bought` raises.
+    """
+    processor = outside.ports.processor
+    row = await _taken(outside, purchase)
+    crash_point("charge-opened")
+    try:
+        intent = await _carried_out(outside, processor, row)
+    except ProcessorUnreachable as error:
+        logger.warning("charge %s: %s", row["id"], error)
+        async with outside.connection() as conn:
+            await topups.let_go(conn, row["id"], holder=outside.invocation_id, at=now(), look_after=now() + LOOK_SOON)
+        raise _no_answer() from error
+    except ProcessorError as error:
+        logger.warning("charge %s is refused: %s", row["id"], error)
+        await _refused_outright(outside, processor, row, error)
+        raise _unusable(error) from error
+    crash_point("charge-made")
+    async with outside.connection() as conn, conn.transaction():
+        await topups.lock_account(conn, row["organization_id"])
+        row = await record(conn, row["id"], intent, invocation_id=outside.invocation_id)
+    crash_point("charge-recorded")
+    if row["state"] == "failed":
+        await _withdraw(processor, row)
+    if row["state"] != "succeeded":
+        raise refusal_of(row)
+
+
+async def _taken(outside: Outside, purchase: Purchase) -> Row:
+    """Returns the open charge for a purpose, now this call's; a new one when there is none."""
+    at = now()
+    until = at + lease(outside.ports.processor)
+    async with outside.connection() as conn, conn.transaction():
+        await topups.lock_account(conn, purchase.organization_id)
+        row = await topups.open_of_purpose(conn, purchase.organization_id, purchase.purpose)
+        if row is None:
+            return await _begun(conn, outside, purchase, at=at, until=until)
+        _require_same(row, purchase)
+        if row["holder"] != outside.invocation_id and row["held_until"] > at:
+            raise _in_progress(row["held_until"] - at)
+        await topups.take(conn, row["id"], holder=outside.invocation_id, until=until)
+        return {**row, "holder": outside.invocation_id, "held_until": until}
+
+
+async def _begun(conn: Connection, outside: Outside, purchase: Purchase, *, at: datetime, until: datetime) -> Row:
+    processor, method_row_id = outside.ports.processor, purchase.method_row_id
+    if method_row_id is not None and not is_id(method_row_id):
+        raise NotFound("payment method")
+    method = await topups.chargeable_method(conn, purchase.organization_id, processor.name, method_row_id)
+    if method is None and method_row_id is not None:
+        raise NotFound("payment method")
+    if method is None:
+        raise PaymentRequired(
+            "There is no card to charge. Save one with payment_methods.create_setup_intent and payment_methods.attach.",
+            code="no_payment_method",
+        )
+    if purchase.kind == "auto" and await auto_topup_size(conn, purchase.organization_id, purchase.credits, at) is None:
+        raise CapReached("Automatic top-ups have reached their cap for today. Top up by hand, or raise the cap.")
+    percent = (await terms(conn))["tax_percent"]
+    try:
+        return await topups.insert(
+            conn,
+            {
+                "id": new_id(),
+                "organization_id": purchase.organization_id,
+                "kind": purchase.kind,
+                "purpose": purchase.purpose,
+                "credits": purchase.credits,
+                "tax_credits": tax_part(purchase.credits, percent),
+                "processor": processor.name,
+                "customer_id": method["customer_id"],
+                "payment_method_id": method["id"],
+                "method_id": method["method_id"],
+                "approval_id": purchase.approval_id,
+                "project_id": purchase.project_id,
+                "principal_id": _id_or_none(outside.principal.id),
+                "api_key_id": outside.principal.api_key_id,
+                "invocation_id": outside.invocation_id,
+                "holder": outside.invocation_id,
+                "held_until": until,
+                "at": at,
+            },
+        )
+    except sql_errors.UniqueViolation as error:
+        raise _in_progress(until - at) from error
+
+
+def _id_or_none(text: str | None) -> str | None:
+    return text if text is not None and is_id(text) else None
+
+
+def lease(processor: Processor) -> timedelta:
+    """Returns how long a call may be at work on a charge before others may look: two requests to the processor, and a bit."""
+    return timedelta(seconds=2 * processor.timeout_s + 5)
+
+
+async def _carried_out(outside: Outside, processor: Processor, row: Row) -> Intent:
+    """Brings a charge as far as it goes, and returns its intent as the processor sees it then."""
+    if row["state"] != "created":
+        intent = await processor.charges.intent(row["intent_id"])
+        return await _confirmed(processor, row, intent) if intent.status == "requires_confirmation" else intent
+    intent = await processor.charges.create(
+        customer_id=row["customer_id"],
+        method_id=row["method_id"],
+        amount_cents=row["credits"],
+        metadata={"topup_id": row["id"], "organization_id": row["organization_id"]},
+        key=f"geopera-intent-{row['id']}",
+    )
+    crash_point("intent-made")
+    async with outside.connection() as conn:
+        kept = await topups.keep_intent(conn, row["id"], holder=row["holder"], intent=intent, at=now())
+    if kept is None:
+        raise _in_progress(lease(processor))
+    crash_point("intent-kept")
+    return await _confirmed(processor, row, intent)
+
+
+async def _confirmed(processor: Processor, row: Row, intent: Intent) -> Intent:
+    try:
+        return await processor.charges.confirm(intent.id, key=f"geopera-confirm-{row['id']}")
+    except ProcessorUnreachable:
+        # The answer may be lost and the charge made: one look before the caller is told to come again.
+        seen = await processor.charges.intent(intent.id)
+        if seen.status in {"requires_confirmation", "processing"}:
+            raise
+        return seen
+
+
+async def _withdraw(processor: Processor, row: Row) -> None:
+    """Ends a refused intent at the processor, where another card could still pay it; the round looks after what is missed."""
+    try:
+        await processor.charges.cancel(row["intent_id"])
+    except ProcessorError as error:
+        logger.warning("the refused charge %s could not be withdrawn: %s", row["id"], error)
+
+
+async def _refused_outright(outside: Outside, processor: Processor, row: Row, error: ProcessorError) -> None:
+    """Ends a charge that the processor will not make at all; one whose intent is kept is ended there first."""
+    async with outside.connection() as conn:
+        current = await topups.of_id(conn, row["id"])
+    if current is None or current["holder"] != row["holder"]:
+        return
+    intent = None
+    if current["intent_id"] is not None:
+        try:
+            intent = await processor.charges.cancel(current["intent_id"])
+        except ProcessorError as second:
+            logger.warning("the refused charge %s could not be withdrawn: %s", row["id"], second)
+            return
+    async with outside.connection() as conn, conn.transaction():
+        await topups.lock_account(conn, row["organization_id"])
+        if intent is not None:
+            await record(conn, row["id"], intent, invocation_id=outside.invocation_id)
+            return
+        current = await topups.of_id(conn, row["id"], lock=True)
+        if current is not None and current["state"] == "created" and current["holder"] == row["holder"]:
+            failed = await topups.set_outcome(
+                conn, row["id"], _outcome("failed", at=now(), failure_code=error.code or "processor_error", message=str(error))
+            )
+            await _tell_of_failure(conn, failed, outside.invocation_id)
+
+
+def _outcome(
+    state: str,
+    *,
+    at: datetime,
+    client_secret: str | None = None,
+    failure_code: str | None = None,
+    message: str | None = None,
+    receipt_url: str | None = None,
+    look_after: datetime | None = None,
+) -> dict[str, Any]:
+    return {
+        "state": state,
+        "client_secret": client_secret,
+        "failure_code": failure_code,
+        "failure_message": message,
+        "receipt_url": receipt_url,
+        "look_after": look_after or at,
+        "at": at,
+    }
+
+
+_STATE_OF_STATUS = {
+    "requires_confirmation": "confirming",
+    "processing": "confirming",
+    "requires_action": "requires_action",
+    "succeeded": "succeeded",
+    "failed": "failed",
+    "canceled": "canceled",
+}
+_FINAL = frozenset({"succeeded", "failed", "canceled"})
+
+
+async def record(conn: Connection, topup_id: str, intent: Intent, *, invocation_id: str) -> Row:
+    """Writes what the processor says of a charge and returns its row, locked; what is over stays as it was.
+
+    Raises ProcessorError for an intent that is not the charge's own.
+    """
+    row = await topups.of_id(conn, topup_id, lock=True)
+    assert row is not None
+    _require_own(row, intent)
+    if row["state"] in _FINAL and not (row["state"] != "succeeded" and intent.status == "succeeded"):
+        return row
+    at = now()
+    state = _STATE_OF_STATUS[intent.status]
+    row = await topups.set_outcome(
+        conn,
+        topup_id,
+        _outcome(
+            state,
+            at=at,
+            client_secret=intent.client_secret,
+            failure_code=intent.decline_code or ("card_declined" if state == "failed" else None),
+            message=intent.failure_message,
+            receipt_url=intent.receipt_url,
+            look_after=at + (GRANTED_WITHIN if state == "succeeded" else LOOK_AGAIN),
+        ),
+    )
+    if state in {"requires_action", "succeeded"}:
+        await topups.mark_method(conn, row["payment_method_id"], requires_action=state == "requires_action")
+    if state in {"failed", "canceled"}:
+        await _tell_of_failure(conn, row, invocation_id)
+    return row
+
+
+async def give_up(conn: Connection, row: Row, *, invocation_id: str) -> Row:
+    """Ends a charge that was begun and has no intent, so that no money can have moved."""
+    row = await topups.set_outcome(
+        conn, row["id"], _outcome("canceled", at=now(), failure_code="abandoned", message="The call that began it ended.")
+    )
+    await _tell_of_failure(conn, row, invocation_id)
+    return row
+
+
+def _require_own(row: Row, intent: Intent) -> None:
+    said = (intent.id, intent.amount_cents, intent.currency.lower(), intent.metadata.get("topup_id"))
+    if said != (row["intent_id"], row["credits"], CURRENCY, row["id"]):
+        raise ProcessorError(f"the intent {intent.id} is not the one that was made for charge {row['id']}")
+
+
+async def _tell_of_failure(conn: Connection, row: Row, invocation_id: str) -> None:
+    event = Event(type="topup.failed", entity_type="topup", entity_id=row["id"], data=as_topup(row))
+    await write_event(conn, event, organization_id=row["organization_id"], invocation_id=invocation_id, at=row["updated_at"])
+
+
+def refusal_of(row: Row) -> OperationError:
+    """Returns what a caller is told about a charge that has not succeeded."""
+    if row["state"] == "requires_action":
+        return PaymentRequired(
+            "Your bank wants the card holder to confirm this payment. Complete it with client_secret, then send the same"
+            " request with the same Idempotency-Key.",
+            code="payment_authentication_required",
+            client_secret=row["client_secret"],
+            payment_intent_id=row["intent_id"],
+        )
+    if row["state"] == "confirming":
+        return _no_answer()
+    if row["state"] == "canceled":
+        return PaymentRequired(
+            "The payment was cancelled before it was made. Send the same request again to begin a new one.",
+            code="card_declined",
+            decline_code=row["failure_code"] or "canceled",
+        )
+    return PaymentRequired(
+        f"The card was declined ({row['failure_code']}). Choose another default card, or ask your bank, then try again.",
+        code="card_declined",
+        decline_code=row["failure_code"],
+    )
+
+
+def _in_progress(remaining: timedelta) -> Conflict:
+    return Conflict(
+        "This payment is being made by another call. Repeat the request shortly to get its outcome.",
+        code="idempotency_in_progress",
+        retry_after_s=max(1, round(remaining.total_seconds())),
+    )
+
+
+def _no_answer() -> Unavailable:
+    return Unavailable(
+        "The card processor has not said whether the payment was made. Send the same request again with the same"
+        " Idempotency-Key: it is charged once at most, and what was paid arrives as credits.",
+        code="upstream_timeout",
+        retry_after_s=15,
+    )
+
+
+def _unusable(error: ProcessorError) -> OperationError:
+    if isinstance(error, NoSuchObject):
+        return PaymentRequired(
+            "The card processor does not know this card any more. Save it again with payment_methods.attach.",
+            code="card_declined",
+            decline_code="no_such_card",
+        )
+    return Unavailable(
+        "The card processor refuses the payment. Nothing was charged; try again later, or write to your operator.",
+        code="upstream_error",
+    )

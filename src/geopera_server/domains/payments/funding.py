@@ -1,0 +1,168 @@
+"""Paying for an order or a job: from the balance, with a card for what is missing, or on account.
+
+The last thing that a spend does, since it locks the wallet.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from geopera_server.db.pool import Connection, Row
+from geopera_server.domains.payments.auto_topup import auto_topup_size
+from geopera_server.domains.payments.charging import CapReached, Purchase, charge, granted
+from geopera_server.domains.payments.low_balance import notice_debit
+from geopera_server.domains.payments.store import topups
+from geopera_server.domains.payments.terms import terms
+from geopera_server.kernel.context import Context, Outside
+from geopera_server.kernel.errors import NotFound, PaymentRequired
+from geopera_server.kernel.interlude import Interlude
+from geopera_server.ledger import accruals, postings
+
+logger = logging.getLogger(__name__)
+
+Mode = Literal["credit", "card", "enterprise"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Funded:
+    """How a spend was paid; nothing is held for one that costs nothing or is paid on account."""
+
+    mode: Mode
+    hold_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What a spend would meet if it came now."""
+
+    billing_mode: str
+    balance: int
+    shortfall_credits: int
+    approval_required: bool
+    has_card: bool
+
+
+async def fund(
+    ctx: Context, *, credits_needed: int, project_id: str | None, order_id: str | None = None, job_id: str | None = None
+) -> Funded:
+    """Reserves the credits of one order or job, or notes them as owed, and says how they were paid.
+
+    What the balance lacks is bought with the default card first: the card is charged outside, and the call begins anew.
+    Raises PaymentRequired (`insufficient_credits`, `approval_required`, `budget_exceeded`, and those of a charge).
+    """
+    purpose = _purpose_of(ctx)
+    means = await topups.means_of(ctx.conn, ctx.organization_id, purpose)
+    if means is None:
+        raise NotFound("organization")
+    cause = postings.cause_of(ctx, project_id=project_id)
+    if means["billing_mode"] == "enterprise":
+        await accruals.accrue(ctx.conn, cause, credits_accrued=credits_needed, order_id=order_id, job_id=job_id)
+        return Funded(mode="enterprise", hold_id=None)
+    mode: Mode = "card" if means["asked"] and await _bring_in(ctx, purpose) else "credit"
+    if credits_needed == 0:
+        return Funded(mode=mode, hold_id=None)
+    try:
+        entry = await postings.reserve(ctx.conn, cause, credits_held=credits_needed, order_id=order_id, job_id=job_id)
+    except PaymentRequired as error:
+        if error.code != "insufficient_credits":
+            raise
+        raise Interlude(functools.partial(_cover, credits_needed, purpose, project_id)) from error
+    await notice_debit(ctx, entry)
+    return Funded(mode=mode, hold_id=entry["hold_id"])
+
+
+def _purpose_of(ctx: Context) -> str:
+    return f"{ctx.operation_id}:{ctx.idempotency_key or ctx.invocation_id}"
+
+
+async def _bring_in(ctx: Context, purpose: str) -> bool:
+    """Grants what was charged for this purpose and says whether anything was; an open charge is brought to its end first."""
+    await topups.lock_account(ctx.conn, ctx.organization_id)
+    charges = await topups.of_purpose(ctx.conn, ctx.organization_id, purpose)
+    for row in charges:
+        if row["state"] in topups.OPEN:
+            raise Interlude(functools.partial(charge, _as_before(row)))
+    succeeded = [row for row in charges if row["state"] == "succeeded"]
+    for row in succeeded:
+        await granted(ctx, row)
+    return bool(succeeded)
+
+
+def _as_before(row: Row) -> Purchase:
+    return Purchase(
+        organization_id=row["organization_id"],
+        kind=row["kind"],
+        credits=row["credits"],
+        purpose=row["purpose"],
+        project_id=row["project_id"],
+    )
+
+
+async def _cover(credits_needed: int, purpose: str, project_id: str | None, outside: Outside) -> None:
+    """Buys what a spend lacks; returns at once when the balance covers it meanwhile."""
+    organization_id = outside.organization_id
+    async with outside.connection() as conn:
+        seen = await outlook(conn, organization_id, credits_needed)
+        bought = await topups.bought_but_not_granted(conn, organization_id, purpose)
+        missing = seen.shortfall_credits - bought
+        if missing <= 0:
+            return
+        if not seen.has_card:
+            raise PaymentRequired(
+                f"Not enough credits: {credits_needed:,} needed, {seen.balance:,} available. Top up at least {missing:,}, or"
+                " save a card, then send the same request again.",
+                needed_credits=credits_needed,
+                available_credits=seen.balance,
+                shortfall_credits=missing,
+            )
+        if seen.approval_required:
+            raise PaymentRequired(
+                f"{missing:,} credits are missing, which is more than may be charged without approval. Ask for it with"
+                " billing.approvals.request, then send the same request again.",
+                code="approval_required",
+                shortfall_credits=missing,
+            )
+        automatic = await auto_topup_size(conn, organization_id, missing, outside.now)
+        minimum = int((await terms(conn))["minimum_charge_credits"])
+    # No processor charges less than its minimum; what that brings too much stays in the balance.
+    exact = Purchase(
+        organization_id=organization_id,
+        kind="shortfall",
+        credits=max(missing, minimum),
+        purpose=purpose,
+        project_id=project_id,
+    )
+    if automatic is not None:
+        try:
+            await charge(replace(exact, kind="auto", credits=automatic), outside)
+        except CapReached:
+            logger.info("the cap of automatic top-ups was reached meanwhile: %s buys what it lacks", outside.invocation_id)
+        else:
+            return
+    await charge(exact, outside)
+
+
+async def outlook(conn: Connection, organization_id: str, credits_needed: int) -> Outlook:
+    """Returns what a spend of so many credits would meet now; changes nothing."""
+    means = await topups.means_of(conn, organization_id, "")
+    if means is None:
+        raise NotFound("organization")
+    enterprise = means["billing_mode"] == "enterprise"
+    balance = int(means["balance"])
+    shortfall = 0 if enterprise else max(0, credits_needed - balance)
+    return Outlook(
+        billing_mode=means["billing_mode"],
+        balance=balance,
+        shortfall_credits=shortfall,
+        approval_required=shortfall > await approval_threshold(conn, means["settings"]),
+        has_card=await topups.has_default_card(conn, organization_id),
+    )
+
+
+async def approval_threshold(conn: Connection, settings: dict[str, Any]) -> int:
+    """Returns the most credits that may be bought at once without approval: the organization's own number, else the terms'."""
+    own = settings.get("approval_threshold_credits")
+    return own if isinstance(own, int) and own >= 0 else int((await terms(conn))["approval_threshold_credits"])
