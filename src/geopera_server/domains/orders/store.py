@@ -79,14 +79,6 @@ async def insert_event(
     )
 
 
-async def insert_accrual(conn: Connection, *, order_id: str, organization_id: str, credits_accrued: int, at: datetime) -> None:
-    """What an enterprise organization owes for an order."""
-    await conn.execute(
-        "INSERT INTO accrual (order_id, organization_id, credits, created_at) VALUES (%s, %s, %s, %s)",
-        (order_id, organization_id, credits_accrued, at),
-    )
-
-
 async def set_billing_mode(conn: Connection, organization_id: str, order_id: str, mode: str) -> None:
     """Notes how an order was paid."""
     await conn.execute(

@@ -169,7 +169,8 @@ async def to_look_at(conn: Connection, at: datetime, *, limit: int) -> list[Row]
     """Charges whose end nobody has seen yet, and those paid for and not granted, that are due to be looked at."""
     cursor = await conn.execute(
         "SELECT id, organization_id FROM topup WHERE look_after <= %s"
-        " AND (state IN ('created', 'confirming', 'requires_action') OR (state = 'succeeded' AND ledger_entry_id IS NULL)) ORDER BY look_after LIMIT %s",
+        " AND (state IN ('created', 'confirming', 'requires_action') OR (state = 'succeeded' AND ledger_entry_id IS NULL))"
+        " ORDER BY look_after LIMIT %s",
         (at, limit),
     )
     return await cursor.fetchall()
