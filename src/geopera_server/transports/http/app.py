@@ -40,9 +40,10 @@ def make_app(kernel: Kernel, registry: Registry, *, max_body_bytes: int, more_ro
     """Returns the application over a kernel; `more_routes` are sign-in, downloads and whatever is not an operation."""
     operations = Operations(kernel, registry, max_body_bytes=max_body_bytes)
     rest = _everything_else(Documents(kernel, registry), more_routes)
+    apart = frozenset(route.path for route in more_routes if isinstance(route, Route))
 
     async def front(scope: Scope, receive: Receive, send: Send) -> None:
-        await (operations if operations.takes(scope) else rest)(scope, receive, send)
+        await (operations if operations.takes(scope) and scope["path"] not in apart else rest)(scope, receive, send)
 
     return front
 
