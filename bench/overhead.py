@@ -22,7 +22,7 @@ from starlette.routing import Route
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "tests"), str(Path(__file__).parent)]
 
-from geopera_server.domains.billing.store import wallet_of
+from geopera_server.domains.billing.store.wallets import wallet_of
 from geopera_server.values.encoding import dumps
 from geopera_server.values.ids import new_id
 from machine import described

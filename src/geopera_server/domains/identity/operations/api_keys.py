@@ -9,12 +9,13 @@ from pydantic import BaseModel, Field, StringConstraints
 from typing_extensions import TypedDict
 
 from geopera_server.db.pool import Row
+from geopera_server.domains.billing.limits import require_room
 from geopera_server.domains.identity import scopes
 from geopera_server.domains.identity.access import require_org_admin, require_org_billing
 from geopera_server.domains.identity.bootstrap import create_api_key
 from geopera_server.domains.identity.store import keys, organizations
 from geopera_server.kernel.context import Context
-from geopera_server.kernel.errors import Denied, InvalidInput, NotFound, PaymentRequired
+from geopera_server.kernel.errors import Denied, InvalidInput, NotFound
 from geopera_server.kernel.operation import operation
 from geopera_server.kernel.principal import Principal
 from geopera_server.values.clock import iso, iso_or_none
@@ -89,7 +90,8 @@ async def create(ctx: Context, given: ApiKeyCreateInput) -> ApiKeyCreateOutput:
     """
     require_org_admin(ctx.principal)
     permissions = grantable(ctx.principal, given.permissions)
-    await _check_plan(ctx)
+    used = await keys.live_key_count(ctx.conn, ctx.organization_id, ctx.now)
+    await require_room(ctx.conn, ctx.organization_id, "api_keys", used)
     made = await create_api_key(
         ctx.conn,
         organization_id=ctx.organization_id,
@@ -183,14 +185,6 @@ def _status(row: Row, at: datetime) -> KeyStatus:
     if row["revoked_at"] is not None:
         return "revoked"
     return "expired" if row["expires_at"] is not None and row["expires_at"] <= at else "active"
-
-
-async def _check_plan(ctx: Context) -> None:
-    included = await organizations.included_in_plan(ctx.conn, ctx.organization_id, "api_keys")
-    if included is not None and await keys.live_key_count(ctx.conn, ctx.organization_id, ctx.now) >= included:
-        raise PaymentRequired(
-            f"Your plan includes {included} API keys. Revoke one, or change the plan.", code="plan_limit_reached"
-        )
 
 
 async def _expiry(ctx: Context, days: int | None) -> datetime | None:

@@ -10,12 +10,13 @@ from pydantic import BaseModel, Field, StringConstraints
 from typing_extensions import TypedDict
 
 from geopera_server.db.pool import Row
+from geopera_server.domains.billing.limits import require_room
 from geopera_server.domains.identity.access import project_access, require_project_admin
 from geopera_server.domains.identity.bootstrap import create_project
 from geopera_server.domains.identity.lineage import project_state
 from geopera_server.domains.identity.store import organizations, projects
 from geopera_server.kernel.context import Context
-from geopera_server.kernel.errors import Conflict, NotFound, PaymentRequired
+from geopera_server.kernel.errors import Conflict, NotFound
 from geopera_server.kernel.operation import operation
 from geopera_server.kernel.paging import MAX_LIMIT, clamped
 
@@ -117,11 +118,8 @@ class Projects(TypedDict):
 )
 async def create(ctx: Context, given: ProjectCreate) -> ProjectResponse:
     """Makes a project; a human becomes its owner, for an API key the organization's owner does."""
-    included = await organizations.included_in_plan(ctx.conn, ctx.organization_id, "projects")
-    if included is not None and await projects.live_project_count(ctx.conn, ctx.organization_id) >= included:
-        raise PaymentRequired(
-            f"Your plan includes {included} projects. Change the plan to make more.", code="plan_limit_reached"
-        )
+    used = await projects.live_project_count(ctx.conn, ctx.organization_id)
+    await require_room(ctx.conn, ctx.organization_id, "projects", used)
     owner_id = ctx.principal.user_id or await organizations.first_owner(ctx.conn, ctx.organization_id)
     row = await create_project(
         ctx.conn,

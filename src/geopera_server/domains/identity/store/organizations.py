@@ -77,13 +77,3 @@ async def first_owner(conn: Connection, organization_id: str) -> str | None:
     )
     row = await cursor.fetchone()
     return None if row is None else row["user_id"]
-
-
-async def included_in_plan(conn: Connection, organization_id: str, what: str) -> int | None:
-    """How many of something the organization's plan includes; None for no limit or a plan without a row."""
-    cursor = await conn.execute(
-        "SELECT (p.included ->> %s)::bigint AS included FROM organization o JOIN plan p ON p.id = o.plan_id WHERE o.id = %s",
-        (what, organization_id),
-    )
-    row = await cursor.fetchone()
-    return None if row is None else row["included"]

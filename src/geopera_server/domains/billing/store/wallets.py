@@ -1,4 +1,4 @@
-"""What billing asks of wallets, organizations and plans."""
+"""What billing asks of wallets."""
 
 from __future__ import annotations
 
@@ -16,12 +16,6 @@ async def wallet_of(conn: Connection, organization_id: str) -> Row | None:
         (organization_id,),
     )
     return await cursor.fetchone()
-
-
-async def plans(conn: Connection) -> list[Row]:
-    """The deployment's plans, cheapest first; those with terms of their own, which have no price to tell, last."""
-    cursor = await conn.execute("SELECT * FROM plan ORDER BY NOT self_service, price_credits_monthly, position, id")
-    return await cursor.fetchall()
 
 
 async def order_is_of(conn: Connection, organization_id: str, order_id: str) -> bool:

@@ -1,4 +1,4 @@
-"""Reading the wallet and the plans, and an operator's grants and corrections."""
+"""What an operator gives to an organization, and takes back."""
 
 from __future__ import annotations
 
@@ -7,89 +7,16 @@ from typing import Any
 
 from pydantic import BaseModel, Field, field_validator
 
-from geopera_server.domains.billing import store
-from geopera_server.domains.billing.presenting import as_ledger_entry, as_plan
-from geopera_server.domains.billing.shapes import Balance, LedgerEntry, Plans, Transactions
-from geopera_server.domains.pricing.rules import CREDITS_PER_AUD, aud
+from geopera_server.domains.billing.presenting import as_ledger_entry
+from geopera_server.domains.billing.shapes import LedgerEntry
+from geopera_server.domains.billing.store import wallets
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.errors import Conflict, InvalidInput, NotFound, PaymentRequired
 from geopera_server.kernel.operation import operation
-from geopera_server.kernel.paging import MAX_OFFSET, clamped
-from geopera_server.ledger import postings, reading
+from geopera_server.ledger import postings
 from geopera_server.values.ids import is_id
 
 MAX_GRANT = 10**12
-
-
-class _Empty(BaseModel):
-    """Nothing to say."""
-
-
-@operation("billing.credits.balance", effect="read", scope="billing:read", raw=True, example={})
-async def credits_balance(ctx: Context, given: _Empty) -> Balance:  # noqa: ARG001
-    """Returns your organization's spendable and reserved credits."""
-    row = await store.wallet_of(ctx.conn, ctx.organization_id)
-    if row is None:
-        raise NotFound("organization")
-    balance = Balance(
-        organization_id=row["organization_id"],
-        balance=row["balance"],
-        reserved=row["reserved"],
-        total=row["balance"] + row["reserved"],
-        balance_aud=aud(row["balance"]),
-        currency="AUD",
-        billing_mode=row["billing_mode"],
-        as_of=ctx.now,
-    )
-    return balance if row["billing_mode"] != "enterprise" else {**balance, "accrued_credits": row["accrued"]}
-
-
-class TransactionsInput(BaseModel):
-    """Which page, and the reasons to show: one word, or several with commas."""
-
-    limit: int = Field(50, ge=1)
-    offset: int = Field(0, ge=0, le=MAX_OFFSET)
-    reason: str | None = None
-
-
-@operation(
-    "billing.credits.transactions",
-    effect="read",
-    scope="billing:read",
-    raw=True,
-    snapshot=True,
-    example={"limit": 20, "reason": "reserve,settle,release"},
-)
-async def credits_transactions(ctx: Context, given: TransactionsInput) -> Transactions:
-    """Lists the movements of your organization's credits, newest first."""
-    reasons = _reasons(given.reason)
-    limit = clamped(given.limit)
-    rows = await reading.newest_entries(ctx.conn, ctx.organization_id, reasons=reasons, limit=limit, offset=given.offset)
-    return Transactions(
-        transactions=[as_ledger_entry(row) for row in rows],
-        total=await reading.count_entries(ctx.conn, ctx.organization_id, reasons),
-        limit=limit,
-        offset=given.offset,
-        balance=(await reading.balance_of(ctx.conn, ctx.organization_id))["balance"],
-    )
-
-
-def _reasons(text: str | None) -> list[str]:
-    words = [word.strip() for word in (text or "").split(",") if word.strip()]
-    for word in words:
-        if word not in reading.REASONS:
-            known = ", ".join(reading.REASONS)
-            raise InvalidInput(
-                f"There is no reason {word!r}. Use some of: {known}.", loc=("reason",), code="unknown_field_value"
-            )
-    return words
-
-
-@operation("billing.plans.list", effect="read", scope="billing:read", raw=True, public=True, example={})
-async def plans_list(ctx: Context, given: _Empty) -> Plans:  # noqa: ARG001
-    """Lists the plans of this deployment, cheapest first, those by contract last."""
-    rows = await store.plans(ctx.conn)
-    return Plans(plans=[as_plan(row) for row in rows], currency="AUD", credits_per_aud=CREDITS_PER_AUD)
 
 
 class GrantCreditsInput(BaseModel):
@@ -134,13 +61,13 @@ async def admin_grant_credits(ctx: Context, given: GrantCreditsInput) -> GrantCr
             "Send an Idempotency-Key header with a value of your own, so that a repeat grants nothing twice.",
             loc=("Idempotency-Key",),
         )
-    if not is_id(given.organization_id) or not await store.lock_account(ctx.conn, given.organization_id):
+    if not is_id(given.organization_id) or not await wallets.lock_account(ctx.conn, given.organization_id):
         raise NotFound("organization")
-    if given.order_id is not None and not await store.order_is_of(ctx.conn, given.organization_id, given.order_id):
+    if given.order_id is not None and not await wallets.order_is_of(ctx.conn, given.organization_id, given.order_id):
         raise NotFound("order")
     ctx.touch("organization", given.organization_id)
     posting = _posting(given, ctx.idempotency_key)
-    entry = await store.operator_entry_of(ctx.conn, given.organization_id, posting.external_ref)
+    entry = await wallets.operator_entry_of(ctx.conn, given.organization_id, posting.external_ref)
     if entry is None:
         entry = await postings.post(ctx.conn, _cause(ctx, given), posting)
         _check_debt(entry, given)
