@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from geopera_server.db.pool import Row
+from geopera_server.domains.payments.approvals import notice_paid
 from geopera_server.domains.payments.auto_topup import AUTO_TOPUP
 from geopera_server.domains.payments.store import wallets
 from geopera_server.domains.pricing.rules import aud
@@ -40,8 +41,13 @@ async def notice_debit(ctx: Context, entry: Row) -> None:
 
 
 async def notice_credit(ctx: Context, entry: Row) -> None:
-    """Keeps what was bought last, ends a row of refused top-ups, and arms the alarm again once the balance is not low."""
+    """Keeps what was bought last, and arms the alarm again once the balance is not low.
+
+    A purchase ends what it was made for: a row of refused automatic top-ups, or the request that was approved.
+    """
     organization_id = entry["organization_id"]
+    if entry["approval_id"] is not None:
+        await notice_paid(ctx, entry)
     if entry["reason"] in PURCHASES:
         await wallets.note_purchase(ctx.conn, organization_id, credits_bought=entry["credits"])
     if entry["reason"] == "auto_topup":

@@ -1,0 +1,61 @@
+-- Asking for a large purchase and deciding on it, and what binds a charge to both.
+
+CREATE TABLE approval (
+    id                uuid        NOT NULL PRIMARY KEY,
+    organization_id   uuid        NOT NULL REFERENCES organization (id),
+    credits           bigint      NOT NULL CHECK (credits > 0),
+    status            text        NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'approved', 'rejected', 'expired', 'failed')),
+    requested_by      uuid        NOT NULL,
+    requested_by_type text        NOT NULL,
+    created_at        timestamptz NOT NULL,
+    expires_at        timestamptz NOT NULL CHECK (expires_at > created_at),
+    decided_by        uuid,
+    decided_at        timestamptz,
+    reason            text,
+    topup_id          uuid        UNIQUE REFERENCES topup (id),
+    CHECK ((status = 'approved') = (topup_id IS NOT NULL)),
+    CHECK ((status IN ('approved', 'rejected', 'failed')) = (decided_at IS NOT NULL))
+);
+CREATE INDEX approval_newest ON approval (organization_id, created_at DESC, id DESC);
+-- The same principal asks for the same amount once.
+CREATE UNIQUE INDEX approval_asked_once ON approval (organization_id, requested_by, credits) WHERE status = 'pending';
+
+CREATE FUNCTION approval_keeps() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF OLD.status IN ('approved', 'rejected', 'failed')
+       OR (NEW.id, NEW.organization_id, NEW.credits, NEW.requested_by, NEW.requested_by_type, NEW.created_at)
+       IS DISTINCT FROM (OLD.id, OLD.organization_id, OLD.credits, OLD.requested_by, OLD.requested_by_type, OLD.created_at) THEN
+        RAISE EXCEPTION 'what was asked for and decided stays' USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER approval_keeps BEFORE UPDATE ON approval FOR EACH ROW EXECUTE FUNCTION approval_keeps();
+CREATE TRIGGER approval_stays BEFORE DELETE OR TRUNCATE ON approval FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+-- A charge is begun in a transaction of its own, some time after the decision to make it. What the decision rested on is
+-- looked at again here: whoever decides otherwise meanwhile either comes before the charge, and there is none, or sees it.
+-- The sums are right because whoever inserts a charge holds the organization's account.
+CREATE FUNCTION topup_is_still_wanted() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    v_cap       bigint;
+    v_committed bigint;
+BEGIN
+    IF NEW.kind = 'approval' THEN
+        PERFORM FROM approval a WHERE a.id = NEW.approval_id AND a.organization_id = NEW.organization_id
+            AND a.credits = NEW.credits AND a.status = 'pending' FOR SHARE;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'approval % is not pending any more', NEW.approval_id USING ERRCODE = 'GP002';
+        END IF;
+    ELSIF NEW.kind = 'auto' THEN
+        SELECT coalesce(w.daily_cap_credits, b.auto_topup_daily_cap_credits) INTO v_cap
+          FROM billing_terms b LEFT JOIN wallet w ON w.organization_id = NEW.organization_id;
+        SELECT coalesce(sum(t.credits), 0) INTO v_committed FROM topup t
+         WHERE t.organization_id = NEW.organization_id AND t.kind = 'auto' AND t.state NOT IN ('failed', 'canceled')
+           AND t.created_at >= date_trunc('day', NEW.created_at, 'UTC');
+        IF v_committed + NEW.credits > v_cap THEN
+            RAISE EXCEPTION 'the automatic top-ups of the day would exceed % credits', v_cap USING ERRCODE = 'GP002';
+        END IF;
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER topup_is_still_wanted BEFORE INSERT ON topup FOR EACH ROW EXECUTE FUNCTION topup_is_still_wanted();
