@@ -44,7 +44,9 @@ class Settings(BaseSettings):
     job_attempts: int = Field(5, ge=1, description="how often a job is tried before it fails for good")
     pool_size: int = Field(20, ge=2, description="database connections of one process")
     max_body_bytes: int = Field(10 * 1024 * 1024, description="largest request body")
-    rate_default: int = Field(600, ge=1, description="calls per minute and organization")
+    rate_default: int | None = Field(
+        None, ge=1, description="calls per minute and organization; by default what its plan allows, 600 where it says nothing"
+    )
     rate_placement: int = Field(60, ge=1, description="orders placed per minute and organization")
     rate_spend: int = Field(30, ge=1, description="other spending calls per minute and organization")
     rate_public: int = Field(60, ge=1, description="calls without credential per minute and address")
@@ -58,6 +60,12 @@ class Settings(BaseSettings):
     stripe_api_base: str = Field("https://api.stripe.com", description="where Stripe's API is asked")
     payment_timeout_s: float = Field(20.0, gt=0, description="longest wait for one answer of the card processor")
     download_ttl_s: int = Field(900, ge=1, description="life of a signed download address")
+    crons: bool = Field(
+        True, description="whether this process does what is due by the clock: monthly billing, grants, clean-up"
+    )
+    cron_secret: SecretStr | None = Field(
+        None, description="at least 32 characters; bearer with which a clock outside may call the billing crons, and only those"
+    )
     crash_at: str | None = Field(None, description="test part: the process kills itself at the crash point of this name")
     check_replies: bool = Field(False, description="holds raw replies against their declared shape before sending them")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe log line shown")
@@ -66,6 +74,8 @@ class Settings(BaseSettings):
         """Raises SettingsRefused for test parts in production."""
         if self.crash_at is not None and self.env == "production":
             raise SettingsRefused("GEOPERA_CRASH_AT is a test part and not for production. Unset it.")
+        if self.cron_secret is not None and len(self.cron_secret.get_secret_value()) < 32:
+            raise SettingsRefused("GEOPERA_CRON_SECRET is too short: use at least 32 random characters.")
 
     def require_payments(self) -> None:
         """Raises SettingsRefused for the test processor in production, and for Stripe without its keys."""

@@ -92,6 +92,7 @@ class Catalogue:
             links=self.kernel.links,
             secrets=self.kernel.secrets,
             ports=self.kernel.ports,
+            run=self.kernel.run,
         )
 
     async def put(self, of: Source, items: Sequence[dict[str, Any]] = ()) -> None:

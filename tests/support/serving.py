@@ -58,6 +58,7 @@ def settings_for(data_dir: Path, **more: Any) -> Settings:
     values = {
         "data_dir": data_dir, "secret": SecretStr(SECRET), "check_replies": True, "rate_default": 100_000,
         "rate_placement": 100_000, "rate_spend": 100_000, "rate_public": 100_000, "port": 0,
+        "crons": False,
     }  # fmt: skip
     return Settings(**{**values, **more})
 

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from psycopg import AsyncConnection
 
@@ -18,6 +18,10 @@ from geopera_server.kernel.lineage import Lineage
 from geopera_server.kernel.principal import Principal
 from geopera_server.ports import Links, Ports, Secrets
 from geopera_server.values.ids import new_id
+
+if TYPE_CHECKING:
+    from geopera_server.kernel.pipeline import Call
+    from geopera_server.kernel.reply import Reply
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +118,10 @@ class Context:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outside:
-    """One call outside any transaction: it may use the network, and borrow a connection for as long as a query takes."""
+    """One call outside any transaction: it may use the network, and borrow a connection for as long as a query takes.
+
+    `run` runs a further call, audited as one of its own: for what is done to many organizations, each by itself.
+    """
 
     principal: Principal
     operation_id: str
@@ -123,6 +130,7 @@ class Outside:
     links: Links
     secrets: Secrets
     ports: Ports
+    run: Callable[[Call], Awaitable[Reply]]
     given: Mapping[str, Any] = field(default_factory=dict)
 
     @property

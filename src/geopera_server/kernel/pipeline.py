@@ -331,6 +331,7 @@ class Kernel:
             links=self.links,
             secrets=self.secrets,
             ports=self.ports,
+            run=self.run,
             given=trace.given,
         )
 

@@ -9,11 +9,12 @@ from typing import Any
 
 from psycopg import AsyncConnection
 
-from geopera_server.kernel.errors import Denied, PaymentRequired, RateLimited
+from geopera_server.kernel.errors import Conflict, Denied, PaymentRequired, RateLimited
 from geopera_server.kernel.operation import Operation
 from geopera_server.kernel.principal import Admission, Principal, RateClass
 
 WINDOW_S = 60
+DEFAULT_CALLS = 600
 CALLS: Mapping[RateClass, str] = {
     "default": "calls",
     "placement": "orders placed",
@@ -25,23 +26,27 @@ CALLS: Mapping[RateClass, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateCaps:
-    """Calls per minute: per organization for each class, per address for callers without credential."""
+    """Calls per minute: per organization for each class, per address for callers without credential.
 
-    default: int = 600
+    Without a default of the deployment's own, an organization's plan says how many; 600 where it does not.
+    """
+
+    default: int | None = None
     placement: int = 60
     spend: int = 30
     tiles: int = 6_000
     public: int = 60
 
-    def of(self, rate_class: RateClass) -> int:
-        """Returns the cap of a class."""
-        return int(getattr(self, rate_class))
+    def of(self, rate_class: RateClass, plan_cap: int | None = None) -> int:
+        """Returns the cap of a class, for an organization whose plan allows this many calls."""
+        return int(getattr(self, rate_class) or plan_cap or DEFAULT_CALLS)
 
 
 def check_rate(admission: Admission, rate_class: RateClass, caps: RateCaps, at: datetime) -> None:
     """Raises RateLimited when this call is over the organization's cap or the key's own; the tighter one wins."""
-    if admission.used_by_organization > caps.of(rate_class):
-        raise _over(caps.of(rate_class), f"{CALLS[rate_class]} of your organization", at)
+    cap = caps.of(rate_class, admission.plan_cap)
+    if admission.used_by_organization > cap:
+        raise _over(cap, f"{CALLS[rate_class]} of your organization", at)
     if admission.key_cap is not None and (admission.used_by_key or 0) > admission.key_cap:
         raise _over(admission.key_cap, "calls of this API key", at)
 
@@ -65,9 +70,11 @@ def _over(cap: int, what: str, at: datetime) -> RateLimited:
 
 
 def authorise(operation: Operation, principal: Principal) -> None:
-    """Raises Denied or PaymentRequired unless the principal may call this operation at all."""
+    """Raises Denied, PaymentRequired or Conflict unless the principal may call this operation at all."""
     if not operation.public and not principal.holds(operation.scope):
         raise Denied(f"missing scope '{operation.scope}' for '{operation.id}'", code="missing_scope")
+    if principal.only is not None and operation.id not in principal.only:
+        raise Denied(f"This credential is only for {', '.join(sorted(principal.only))}.", code="missing_scope")
     if principal.standing == "suspended" and not operation.while_suspended:
         raise Denied(
             "Your organization is suspended: reads and billing still work. Settle what is open, or write to your operator.",
@@ -76,6 +83,11 @@ def authorise(operation: Operation, principal: Principal) -> None:
     if principal.standing == "past_due" and operation.spends and not operation.while_past_due:
         raise PaymentRequired(
             "A payment of your organization is past due. Pay it under billing, then try again.", code="account_past_due"
+        )
+    if principal.standing == "pending_deletion" and operation.spends and not operation.while_past_due:
+        raise Conflict(
+            "Your organization is going to be deleted and buys nothing more. Call organizations.deletion.cancel to keep it.",
+            code="illegal_state",
         )
 
 

@@ -22,6 +22,7 @@ class Principal:
     scopes: frozenset[str] = field(default_factory=frozenset)
     standing: str = "active"
     session_id: str | None = None
+    only: frozenset[str] | None = None  # the operations that the credential is for; None for all that the scopes allow
 
     @property
     def api_key_id(self) -> str | None:
@@ -70,6 +71,7 @@ class Admission:
     used_by_organization: int
     used_by_key: int | None = None
     key_cap: int | None = None
+    plan_cap: int | None = None
 
 
 class Authenticator(Protocol):

@@ -35,6 +35,14 @@ class Lookup:
     session_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CronCredential:
+    """The secret that a clock outside calls with, and as whom: a service that may do nothing but what clocks do."""
+
+    secret: bytes
+    principal: Principal
+
+
 def lookup_for(token: str, tokens: Tokens, key_pepper: bytes, at: datetime) -> Lookup | None:
     """Returns how to look a credential up; None for a token that we did not sign or that has expired.
 
@@ -46,8 +54,8 @@ def lookup_for(token: str, tokens: Tokens, key_pepper: bytes, at: datetime) -> L
     return Lookup(key_hash=hmac.digest(key_pepper, token.encode(), hashlib.sha256))
 
 
-def make_authenticator(tokens: Tokens, key_pepper: bytes) -> Authenticator:
-    """Returns the kernel's authenticator over these keys.
+def make_authenticator(tokens: Tokens, key_pepper: bytes, *, cron: CronCredential | None = None) -> Authenticator:
+    """Returns the kernel's authenticator over these keys, and over the secret of the deployment's clock if it has one.
 
     It raises NotFound when the call asks for an organization that the principal does not belong to.
     """
@@ -57,6 +65,9 @@ def make_authenticator(tokens: Tokens, key_pepper: bytes) -> Authenticator:
         conn: AsyncConnection[dict[str, Any]], credential: Credential, rate_class: RateClass
     ) -> Admission | None:
         at = now()
+        if cron is not None and hmac.compare_digest(credential.token.encode(), cron.secret):
+            counted = await sessions.count_call(conn, f"{rate_class}:cron", at)
+            return Admission(principal=cron.principal, used_by_organization=counted["used"])
         lookup = lookup_for(credential.token, tokens, key_pepper, at)
         if lookup is None:
             return None
@@ -65,7 +76,7 @@ def make_authenticator(tokens: Tokens, key_pepper: bytes) -> Authenticator:
         if known is not None and known.good_until > at:
             counted = await sessions.count_call(conn, known.bucket(rate_class), at)
             if counted["epoch"] == known.epoch:
-                return Admission(principal=known.principal, used_by_organization=counted["used"])
+                return Admission(principal=known.principal, used_by_organization=counted["used"], plan_cap=known.plan_cap)
             del seen[asked]
             return _admission(await _look_up(conn, lookup, credential, None, at), lookup, used=counted["used"])
         row = await _look_up(conn, lookup, credential, rate_class, at)
@@ -73,7 +84,7 @@ def make_authenticator(tokens: Tokens, key_pepper: bytes) -> Authenticator:
         if row is not None and admission is not None and row["key_rate_limit"] is None:
             if len(seen) >= REMEMBERED_CREDENTIALS:
                 seen.clear()
-            seen[asked] = _Seen(admission.principal, row["credential_epoch"], _good_until(row, at))
+            seen[asked] = _Seen(admission.principal, row["credential_epoch"], _good_until(row, at), row["plan_rate_limit"])
         return admission
 
     return authenticate
@@ -84,6 +95,7 @@ class _Seen:
     principal: Principal
     epoch: int
     good_until: datetime
+    plan_cap: int | None
 
     def bucket(self, rate_class: RateClass) -> str:
         return f"{rate_class}:{self.principal.organization_id or self.principal.id}"
@@ -120,6 +132,7 @@ def _admission(row: Row | None, lookup: Lookup, *, used: int | None = None) -> A
         used_by_organization=row["used_by_organization"] if used is None else used,
         used_by_key=row["used_by_key"],
         key_cap=row["key_rate_limit"],
+        plan_cap=row["plan_rate_limit"],
     )
 
 
