@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from geopera_server.kernel.crashing import POINTS
+from geopera_server.kernel.crashing import DELIVERY_POINTS
 from support.processes import up, worker
 from support.scenes import open_archive
 from support.serving import OPENING_CREDITS, served
@@ -46,7 +46,7 @@ def until_fulfilled(http: httpx.Client, order_id: str, *, within_s: float = 60) 
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", DELIVERY_POINTS)
 def test_killed_at(point, archive, database, place, tmp_path, shared_data):
     with up(tmp_path, database, shared_data, GEOPERA_CRASH_AT=point) as first:
         with caller(first.ready_url(), place) as http:

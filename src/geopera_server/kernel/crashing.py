@@ -8,14 +8,15 @@ from __future__ import annotations
 import os
 import signal
 
-# Every point between the wish to charge a card and the credits in the account, in the order they are passed.
+# In the order they are passed: from an order placed to its delivery, and from the wish to charge a card to its credits.
+DELIVERY_POINTS = (
+    "job-claimed", "clip-written", "object-stored", "delivery-before-commit", "delivery-committed", "place-before-commit",
+    "call-committed",
+)  # fmt: skip
 CHARGE_POINTS = (
     "charge-opened", "intent-made", "intent-kept", "charge-made", "charge-recorded", "grant-before-commit",
 )  # fmt: skip
-POINTS = (
-    "job-claimed", "clip-written", "object-stored", "delivery-before-commit", "delivery-committed", "place-before-commit",
-    "call-committed", *CHARGE_POINTS,
-)  # fmt: skip
+POINTS = (*DELIVERY_POINTS, *CHARGE_POINTS)
 
 _armed: str | None = None
 

@@ -224,7 +224,7 @@ def _id_or_none(text: str | None) -> str | None:
 
 def lease(processor: Processor) -> timedelta:
     """Returns how long a call may be at work on a charge before others may look: two requests to the processor, and a bit."""
-    return timedelta(seconds=2 * processor.timeout_s + 5)
+    return timedelta(seconds=2 * processor.timeout_s + 1)
 
 
 async def _carried_out(outside: Outside, processor: Processor, row: Row) -> Intent:
