@@ -89,13 +89,11 @@ class PracticeProcessor:
                 _require_savable(TEST_CARDS[method_id])
                 made_id = f"pm_test_{_hex()}"
                 return _card(await store.add_card(conn, method_id=made_id, card=method_id, customer_id=customer_id, at=now()))
-            if await store.card_by_id(conn, method_id) is None:
-                raise _no_such("PaymentMethod", method_id)
-            row = await store.attached(conn, method_id, customer_id)
+            row = await store.card_by_id(conn, method_id)
         if row is None:
-            raise ProcessorError(
-                "The payment method you provided has already been attached to a customer.", code="payment_method_attached"
-            )
+            raise _no_such("PaymentMethod", method_id)
+        if row["customer_id"] != customer_id:
+            raise CardRefused("The card belongs to another customer, or was detached for good.", code="payment_method_customer")
         return _card(row)
 
     async def detach(self, method_id: str) -> None:

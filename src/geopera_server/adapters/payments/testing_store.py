@@ -66,16 +66,6 @@ async def card_by_id(conn: Connection, method_id: str) -> Row | None:
     return await cursor.fetchone()
 
 
-async def attached(conn: Connection, method_id: str, customer_id: str) -> Row | None:
-    """Gives a card that belongs to nobody to a customer; None when it is somebody else's or unknown."""
-    cursor = await conn.execute(
-        "UPDATE test_processor_card SET customer_id = %s WHERE id = %s AND (customer_id IS NULL OR customer_id = %s)"
-        " RETURNING id, card, customer_id",
-        (customer_id, method_id, customer_id),
-    )
-    return await cursor.fetchone()
-
-
 async def release_card(conn: Connection, method_id: str) -> bool:
     """Takes a card from its customer; says whether there is such a card."""
     cursor = await conn.execute("UPDATE test_processor_card SET customer_id = NULL WHERE id = %s", (method_id,))

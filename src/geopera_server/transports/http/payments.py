@@ -45,7 +45,7 @@ class Bank(Protocol):
 class ConfirmInput(BaseModel):
     """What the card holder was given to confirm with, and how it goes."""
 
-    client_secret: str = Field(min_length=1, max_length=500)
+    client_secret: str = Field(min_length=1, max_length=500, pattern=r"^[A-Za-z0-9_]+$")
     outcome: Literal["succeed", "fail"]
 
 
