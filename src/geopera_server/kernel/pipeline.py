@@ -33,13 +33,13 @@ from geopera_server.kernel.errors import (
     Conflict,
     NotFound,
     OperationError,
-    PaymentRequired,
     Unauthenticated,
     Unavailable,
 )
 from geopera_server.kernel.interlude import MOST_INTERLUDES, Interlude
 from geopera_server.kernel.operation import Operation
 from geopera_server.kernel.outbox import write_recorded
+from geopera_server.kernel.overspending import OVERSPENDING, overspent
 from geopera_server.kernel.policy import RateCaps
 from geopera_server.kernel.principal import GUEST, Authenticator, Credential, Principal
 from geopera_server.kernel.reply import Reply, render
@@ -370,8 +370,8 @@ def as_refusal(error: Exception) -> OperationError | None:
     if isinstance(error, sql_errors.InvalidTextRepresentation):
         # The only text that reaches a typed column unchecked is an id: a malformed id is an unknown id.
         return NotFound()
-    if getattr(error, "sqlstate", None) == "GP001":
-        return PaymentRequired("Not enough credits. Top up, then send the same request again.")
+    if isinstance(error, psycopg.Error) and error.sqlstate in OVERSPENDING:
+        return overspent(error)
     if isinstance(error, sql_errors.UniqueViolation):
         return Conflict("Somebody else made the same thing a moment ago. Look it up, then decide.")
     if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)):

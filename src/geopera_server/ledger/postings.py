@@ -14,6 +14,7 @@ from psycopg import AsyncConnection, errors
 
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.errors import PaymentRequired
+from geopera_server.kernel.overspending import OVER_BUDGET, over_budget
 from geopera_server.values.ids import new_id
 
 Row = dict[str, Any]
@@ -77,6 +78,8 @@ async def post(conn: Connection, cause: Cause, posting: Posting) -> Row:
     except errors.DatabaseError as error:
         if error.sqlstate == "GP001":
             raise _not_covered(posting.credits, error) from error
+        if error.sqlstate == OVER_BUDGET:
+            raise over_budget(error) from error
         raise
     assert row is not None
     return row
