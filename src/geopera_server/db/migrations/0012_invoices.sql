@@ -51,6 +51,7 @@ CREATE TABLE invoice_line (
     PRIMARY KEY (invoice_id, position),
     CHECK ((sqkm IS NULL) = (commitment_id IS NULL))
 );
+CREATE INDEX invoice_line_by_order ON invoice_line (invoice_id, order_id);
 CREATE INDEX invoice_line_by_commitment ON invoice_line (commitment_id) WHERE commitment_id IS NOT NULL;
 
 -- An invoice is what its lines say, at the end of every transaction that writes one.

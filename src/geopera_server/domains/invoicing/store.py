@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from psycopg.types.json import Jsonb
@@ -106,4 +107,56 @@ async def set_status(conn: Connection, row: Mapping[str, Any]) -> None:
         " paid_at = CASE WHEN %(status)s = 'paid' THEN %(at)s::timestamptz END,"
         " voided_at = CASE WHEN %(status)s = 'void' THEN %(at)s::timestamptz END WHERE id = %(id)s",
         row,
+    )
+
+
+async def organization_of(conn: Connection, organization_id: str) -> Row | None:
+    """The organization and how it pays."""
+    cursor = await conn.execute("SELECT id, name, billing_mode FROM organization WHERE id = %s", (organization_id,))
+    return await cursor.fetchone()
+
+
+async def oldest_unbilled(conn: Connection, organization_id: str) -> datetime | None:
+    """When the first delivery was that no invoice has billed."""
+    cursor = await conn.execute(
+        "SELECT min(billable_at) AS at FROM accrual WHERE organization_id = %s AND invoice_id IS NULL AND reversed_at IS NULL",
+        (organization_id,),
+    )
+    row = await cursor.fetchone()
+    return None if row is None else row["at"]
+
+
+async def under_way(conn: Connection, organization_id: str) -> list[Row]:
+    """What is owed for orders and jobs that are not delivered yet, oldest first."""
+    cursor = await conn.execute(
+        "SELECT a.credits, a.order_id, o.display_name, o.status,"
+        " (SELECT coalesce(sum((g.priced ->> 'areaSqkm')::numeric), 0) FROM order_group g WHERE g.order_id = a.order_id)"
+        " AS area_sqkm FROM accrual a LEFT JOIN orders o ON o.id = a.order_id WHERE a.organization_id = %s"
+        " AND a.billable_at IS NULL AND a.reversed_at IS NULL ORDER BY a.created_at, a.id",
+        (organization_id,),
+    )
+    return await cursor.fetchall()
+
+
+async def accruals_of(conn: Connection, organization_id: str, order_ids: Sequence[str]) -> dict[str, Row]:
+    """What is owed for some orders, by order."""
+    cursor = await conn.execute(
+        "SELECT a.id, a.order_id, a.billable_at, a.invoice_id, i.number FROM accrual a LEFT JOIN invoice i"
+        " ON i.id = a.invoice_id WHERE a.organization_id = %s AND a.order_id = ANY(%s::uuid[]) AND a.reversed_at IS NULL",
+        (organization_id, list(order_ids)),
+    )
+    return {row["order_id"]: row for row in await cursor.fetchall()}
+
+
+async def lock_billing_mode(conn: Connection, organization_id: str) -> str | None:
+    """How an organization pays; nobody else changes that or places anything to be paid afterwards until this ends."""
+    cursor = await conn.execute("SELECT billing_mode FROM organization WHERE id = %s FOR UPDATE", (organization_id,))
+    row = await cursor.fetchone()
+    return None if row is None else str(row["billing_mode"])
+
+
+async def set_billing_mode(conn: Connection, organization_id: str, billing_mode: str, at: datetime) -> None:
+    """Lets an organization pay before or afterwards from now on."""
+    await conn.execute(
+        "UPDATE organization SET billing_mode = %s, updated_at = %s WHERE id = %s", (billing_mode, at, organization_id)
     )

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from typing_extensions import TypedDict
 
 from geopera_server.domains.catalog.captures import FoundCapture
+from geopera_server.domains.commitments.alerts import notice_delivery
 from geopera_server.domains.items.registration import NewAsset, NewItem, ensure_order_collection, register_item
 from geopera_server.domains.orders import rules, store
 from geopera_server.domains.orders.cart import share_of
@@ -150,6 +151,8 @@ async def _advance(ctx: Context, order: Mapping[str, Any], collection_id: str, *
     if done:
         await accruals.make_billable(ctx.conn, ctx.organization_id, order_id=order["id"], at=ctx.now)
     row = await order_row(ctx, order["id"])
+    if done:
+        await notice_delivery(ctx, row)
     kind = "order.fulfilled" if done else "order.partially_fulfilled"
     await store.insert_event(
         ctx.conn, row, at=ctx.now, kind=kind, actor="service", note=None, data={"items": len(row["item_ids"])}
@@ -209,6 +212,7 @@ async def fail(ctx: Context, given: FailedDelivery) -> DeliveryOutcome:
         },
     )
     row = await order_row(ctx, order["id"])
+    await notice_delivery(ctx, row)
     await store.insert_event(
         ctx.conn, row, at=ctx.now, kind="order.failed", actor="service", note=given.reason, data={"releasedCredits": released}
     )

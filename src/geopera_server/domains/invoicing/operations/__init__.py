@@ -1,0 +1,1 @@
+"""Operations on invoices and on what they bill."""
