@@ -18,7 +18,9 @@ async def write_recorded(ctx: Context) -> None:
     if ctx.lineage.records:
         await write_records(ctx)
     for event in ctx.events:
-        await write_event(ctx.conn, event, organization_id=ctx.organization_id, invocation_id=ctx.invocation_id, at=ctx.now)
+        # Named before it is asked for: an operator who acts on another organization may have none.
+        organization_id = event.organization_id or ctx.organization_id
+        await write_event(ctx.conn, event, organization_id=organization_id, invocation_id=ctx.invocation_id, at=ctx.now)
     for job in ctx.jobs:
         await ctx.conn.execute(
             "INSERT INTO job (id, kind, organization_id, entity_id, payload, run_after, invocation_id, created_at)"
