@@ -57,6 +57,7 @@ CREATE TABLE topup (
     attempt           integer     NOT NULL CHECK (attempt > 0),
     credits           bigint      NOT NULL CHECK (credits > 0),
     tax_credits       bigint      NOT NULL CHECK (tax_credits >= 0),
+    claimed_credits   bigint      NOT NULL DEFAULT 0,   -- what the spend it is for will take from the balance besides
     state             text        NOT NULL CHECK (state IN (
         'created', 'confirming', 'requires_action', 'succeeded', 'failed', 'canceled')),
     processor         text        NOT NULL,

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -52,10 +53,6 @@ LOOK_SOON = timedelta(seconds=15)
 GRANTED_WITHIN = timedelta(seconds=10)
 
 
-class CapReached(PaymentRequired):
-    """Another automatic top-up has taken what was left of the day's cap."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purchase:
     """Credits to buy with a card, and the purpose that makes the charge findable; no method means the default card."""
@@ -68,6 +65,10 @@ class Purchase:
     project_id: str | None = None
     approval_id: str | None = None
     note: str | None = None
+    claimed_credits: int = 0
+
+
+Size = Callable[[Connection, Purchase], Awaitable[Purchase | None]]
 
 
 async def bought(ctx: Context, purchase: Purchase) -> Row:
@@ -129,13 +130,16 @@ async def granted(ctx: Context, row: Row, *, note: str | None = None) -> Row:
     return row
 
 
-async def charge(purchase: Purchase, outside: Outside) -> None:
+async def charge(purchase: Purchase, outside: Outside, *, size: Size | None = None) -> None:
     """Charges the card for a purpose, or finds out what became of a charge that was begun; keeps how it ended.
 
+    With `size`, how much a new charge is for is worked out while nobody else moves the account; None means nothing.
     Returns when the charge has succeeded. Raises what `bought` raises.
     """
     processor = outside.ports.processor
-    row = await _taken(outside, purchase)
+    row = await _taken(outside, purchase, size)
+    if row is None:
+        return
     crash_point("charge-opened")
     try:
         intent = await _carried_out(outside, processor, row)
@@ -159,7 +163,7 @@ async def charge(purchase: Purchase, outside: Outside) -> None:
         raise refusal_of(row)
 
 
-async def _taken(outside: Outside, purchase: Purchase) -> Row:
+async def _taken(outside: Outside, purchase: Purchase, size: Size | None) -> Row | None:
     """Returns the open charge for a purpose, now this call's; a new one when there is none."""
     at = now()
     until = at + lease(outside.ports.processor)
@@ -167,8 +171,10 @@ async def _taken(outside: Outside, purchase: Purchase) -> Row:
         await topups.lock_account(conn, purchase.organization_id)
         row = await topups.open_of_purpose(conn, purchase.organization_id, purchase.purpose)
         if row is None:
-            return await _begun(conn, outside, purchase, at=at, until=until)
-        _require_same(row, purchase)
+            sized = purchase if size is None else await size(conn, purchase)
+            return None if sized is None else await _begun(conn, outside, sized, at=at, until=until)
+        if size is None:
+            _require_same(row, purchase)
         if row["holder"] != outside.invocation_id and row["held_until"] > at:
             raise _in_progress(row["held_until"] - at)
         await topups.take(conn, row["id"], holder=outside.invocation_id, until=until)
@@ -188,7 +194,7 @@ async def _begun(conn: Connection, outside: Outside, purchase: Purchase, *, at: 
             code="no_payment_method",
         )
     if purchase.kind == "auto" and await auto_topup_size(conn, purchase.organization_id, purchase.credits, at) is None:
-        raise CapReached("Automatic top-ups have reached their cap for today. Top up by hand, or raise the cap.")
+        raise PaymentRequired("Automatic top-ups have reached their cap for today. Top up by hand, or raise the cap.")
     percent = (await terms(conn))["tax_percent"]
     try:
         return await topups.insert(
@@ -200,6 +206,7 @@ async def _begun(conn: Connection, outside: Outside, purchase: Purchase, *, at: 
                 "purpose": purchase.purpose,
                 "credits": purchase.credits,
                 "tax_credits": tax_part(purchase.credits, percent),
+                "claimed_credits": purchase.claimed_credits,
                 "processor": processor.name,
                 "customer_id": method["customer_id"],
                 "payment_method_id": method["id"],

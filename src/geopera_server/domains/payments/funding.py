@@ -6,13 +6,12 @@ The last thing that a spend does, since it locks the wallet.
 from __future__ import annotations
 
 import functools
-import logging
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from geopera_server.db.pool import Connection, Row
 from geopera_server.domains.payments.auto_topup import auto_topup_size
-from geopera_server.domains.payments.charging import CapReached, Purchase, charge, granted
+from geopera_server.domains.payments.charging import Purchase, charge, granted
 from geopera_server.domains.payments.low_balance import notice_debit
 from geopera_server.domains.payments.store import topups
 from geopera_server.domains.payments.terms import terms
@@ -20,8 +19,7 @@ from geopera_server.kernel.context import Context, Outside
 from geopera_server.kernel.errors import NotFound, PaymentRequired
 from geopera_server.kernel.interlude import Interlude
 from geopera_server.ledger import accruals, postings
-
-logger = logging.getLogger(__name__)
+from geopera_server.values.clock import now
 
 Mode = Literal["credit", "card", "enterprise"]
 
@@ -41,8 +39,13 @@ class Outlook:
     billing_mode: str
     balance: int
     shortfall_credits: int
-    approval_required: bool
+    approval_threshold_credits: int
     has_card: bool
+
+    @property
+    def approval_required(self) -> bool:
+        """Whether more is missing than may be charged without approval."""
+        return self.shortfall_credits > self.approval_threshold_credits
 
 
 async def fund(
@@ -103,46 +106,52 @@ def _as_before(row: Row) -> Purchase:
 
 async def _cover(credits_needed: int, purpose: str, project_id: str | None, outside: Outside) -> None:
     """Buys what a spend lacks; returns at once when the balance covers it meanwhile."""
-    organization_id = outside.organization_id
-    async with outside.connection() as conn:
-        seen = await outlook(conn, organization_id, credits_needed)
-        bought = await topups.bought_but_not_granted(conn, organization_id, purpose)
-        missing = seen.shortfall_credits - bought
-        if missing <= 0:
-            return
-        if not seen.has_card:
-            raise PaymentRequired(
-                f"Not enough credits: {credits_needed:,} needed, {seen.balance:,} available. Top up at least {missing:,}, or"
-                " save a card, then send the same request again.",
-                needed_credits=credits_needed,
-                available_credits=seen.balance,
-                shortfall_credits=missing,
-            )
-        if seen.approval_required:
-            raise PaymentRequired(
-                f"{missing:,} credits are missing, which is more than may be charged without approval. Ask for it with"
-                " billing.approvals.request, then send the same request again.",
-                code="approval_required",
-                shortfall_credits=missing,
-            )
-        automatic = await auto_topup_size(conn, organization_id, missing, outside.now)
-        minimum = int((await terms(conn))["minimum_charge_credits"])
-    # No processor charges less than its minimum; what that brings too much stays in the balance.
-    exact = Purchase(
-        organization_id=organization_id,
+    wanted = Purchase(
+        organization_id=outside.organization_id,
         kind="shortfall",
-        credits=max(missing, minimum),
+        credits=credits_needed,
         purpose=purpose,
         project_id=project_id,
     )
+    await charge(wanted, outside, size=functools.partial(_sized, credits_needed))
+
+
+async def _sized(credits_needed: int, conn: Connection, wanted: Purchase) -> Purchase | None:
+    """Returns what to charge for a spend: the organization's automatic top-up where that is on, else exactly what is missing.
+
+    What other spends are about to take is not there any more: without that, spends that come together would each count on
+    the same balance and be charged twice.
+    """
+    at = now()
+    seen = await outlook(conn, wanted.organization_id, credits_needed)
+    arriving = await topups.bought_but_not_granted(conn, wanted.organization_id, wanted.purpose)
+    claimed = await topups.claimed_by_others(conn, wanted.organization_id, wanted.purpose, at)
+    available = max(0, seen.balance - claimed) + arriving
+    missing = credits_needed - available
+    if seen.billing_mode == "enterprise" or credits_needed <= seen.balance + arriving:
+        return None
+    if not seen.has_card:
+        raise PaymentRequired(
+            f"Not enough credits: {credits_needed:,} needed, {seen.balance:,} available. Top up at least"
+            f" {seen.shortfall_credits:,}, or save a card, then send the same request again.",
+            needed_credits=credits_needed,
+            available_credits=seen.balance,
+            shortfall_credits=seen.shortfall_credits,
+        )
+    if missing > seen.approval_threshold_credits:
+        raise PaymentRequired(
+            f"{missing:,} credits are missing, which is more than may be charged without approval. Ask for it with"
+            " billing.approvals.request, then send the same request again.",
+            code="approval_required",
+            shortfall_credits=missing,
+        )
+    claim = credits_needed - missing
+    automatic = await auto_topup_size(conn, wanted.organization_id, missing, at)
     if automatic is not None:
-        try:
-            await charge(replace(exact, kind="auto", credits=automatic), outside)
-        except CapReached:
-            logger.info("the cap of automatic top-ups was reached meanwhile: %s buys what it lacks", outside.invocation_id)
-        else:
-            return
-    await charge(exact, outside)
+        return replace(wanted, kind="auto", credits=automatic, claimed_credits=claim)
+    # No processor charges less than its minimum; what that brings too much stays in the balance.
+    minimum = int((await terms(conn))["minimum_charge_credits"])
+    return replace(wanted, credits=max(missing, minimum), claimed_credits=claim)
 
 
 async def outlook(conn: Connection, organization_id: str, credits_needed: int) -> Outlook:
@@ -157,7 +166,7 @@ async def outlook(conn: Connection, organization_id: str, credits_needed: int) -
         billing_mode=means["billing_mode"],
         balance=balance,
         shortfall_credits=shortfall,
-        approval_required=shortfall > await approval_threshold(conn, means["settings"]),
+        approval_threshold_credits=await approval_threshold(conn, means["settings"]),
         has_card=await topups.has_default_card(conn, organization_id),
     )
 

@@ -48,6 +48,18 @@ async def bought_but_not_granted(conn: Connection, organization_id: str, purpose
     return 0 if row is None else int(row["bought"])
 
 
+async def claimed_by_others(conn: Connection, organization_id: str, purpose: str, at: datetime) -> int:
+    """Credits of the balance that spends whose charges are being made right now are going to take."""
+    cursor = await conn.execute(
+        "SELECT coalesce(sum(claimed_credits), 0)::bigint AS claimed FROM topup"
+        " WHERE organization_id = %s AND purpose <> %s AND claimed_credits > 0 AND look_after > %s"
+        " AND (state IN ('created', 'confirming') OR (state = 'succeeded' AND ledger_entry_id IS NULL))",
+        (organization_id, purpose, at),
+    )
+    row = await cursor.fetchone()
+    return 0 if row is None else int(row["claimed"])
+
+
 async def of_id(conn: Connection, topup_id: str, *, lock: bool = False) -> Row | None:
     """One charge, whoever's it is."""
     if lock:
@@ -70,11 +82,11 @@ async def open_of_purpose(conn: Connection, organization_id: str, purpose: str) 
 async def insert(conn: Connection, row: Mapping[str, Any]) -> Row:
     """A new attempt at charging for a purpose; psycopg's UniqueViolation when somebody else has just begun one."""
     cursor = await conn.execute(
-        "INSERT INTO topup (id, organization_id, kind, purpose, attempt, credits, tax_credits, state, processor, customer_id,"
-        " payment_method_id, method_id, approval_id, project_id, principal_id, api_key_id, invocation_id, holder, held_until,"
+        "INSERT INTO topup (id, organization_id, kind, purpose, attempt, credits, tax_credits, claimed_credits, state,"
+        " processor, customer_id, payment_method_id, method_id, approval_id, project_id, principal_id, api_key_id, invocation_id, holder, held_until,"
         " look_after, created_at, updated_at)"
         " SELECT %(id)s, %(organization_id)s, %(kind)s, %(purpose)s, coalesce(max(attempt), 0) + 1, %(credits)s,"
-        " %(tax_credits)s, 'created', %(processor)s, %(customer_id)s, %(payment_method_id)s, %(method_id)s, %(approval_id)s,"
+        " %(tax_credits)s, %(claimed_credits)s, 'created', %(processor)s, %(customer_id)s, %(payment_method_id)s, %(method_id)s, %(approval_id)s,"
         " %(project_id)s, %(principal_id)s, %(api_key_id)s, %(invocation_id)s, %(holder)s, %(held_until)s, %(held_until)s,"
         " %(at)s, %(at)s FROM topup WHERE organization_id = %(organization_id)s AND purpose = %(purpose)s RETURNING *",
         row,
