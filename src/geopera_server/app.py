@@ -29,6 +29,8 @@ from geopera_server.domains.identity.oauth.tokens import make_tokens
 from geopera_server.domains.identity.upkeep import forget_what_is_over
 from geopera_server.domains.payments.upkeep import look_after_charges
 from geopera_server.domains.pricing.seed import seed_price_list
+from geopera_server.domains.usage.metering import Meter
+from geopera_server.domains.usage.upkeep import forget_idle_writers
 from geopera_server.kernel import chain, crashing, idempotency, jobs, policy
 from geopera_server.kernel.pipeline import Kernel
 from geopera_server.kernel.policy import RateCaps
@@ -64,6 +66,7 @@ class House:
     registry: Registry
     store: Objects
     links: SignedLinks
+    meter: Meter
     asgi: ASGIApp
 
 
@@ -78,6 +81,7 @@ async def opened(settings: Settings, dsn: str, *, base_url: str) -> AsyncIterato
         store = _store(settings)
         links = SignedLinks(settings.public_url or base_url, settings.key_for("links"))
         tokens = make_tokens(settings)
+        meter = Meter(pool.connection)
         async with (
             make_host_for(pool.connection, settings) as host_for,
             make_processor(settings, pool.connection) as processor,
@@ -88,6 +92,7 @@ async def opened(settings: Settings, dsn: str, *, base_url: str) -> AsyncIterato
                     connect=pool.connection,
                     host_for=host_for,
                     store=store,
+                    meter=meter,
                     processor=processor,
                     source_roots=source_roots(settings),
                     scratch=_scratch(settings),
@@ -106,12 +111,12 @@ async def opened(settings: Settings, dsn: str, *, base_url: str) -> AsyncIterato
             registry = load(DOMAINS)
             routes = [
                 *oauth_routes(kernel, settings, tokens),
-                *Files(store, links).routes(),
+                *Files(store, links, meter).routes(),
                 *schema_routes(links.base_url),
                 *PaymentRoutes(kernel, registry, practice_of(processor)).routes(),
             ]
             asgi = make_app(kernel, registry, max_body_bytes=settings.max_body_bytes, more_routes=routes)
-            yield House(settings, dsn, pool, kernel, registry, store, links, asgi)
+            yield House(settings, dsn, pool, kernel, registry, store, links, meter, asgi)
     finally:
         await pool.close()
 
@@ -129,6 +134,7 @@ async def background(house: House) -> AsyncIterator[None]:
     """Does what goes on beside the calls: audit rows always; jobs, sealing and sweeping where the settings say so."""
     kernel, settings = house.kernel, house.settings
     kernel.reads_audit.start()
+    house.meter.start()
     tasks = [asyncio.create_task(jobs.ring_for(kernel), name="ring")]
     worker = working = None
     if settings.background:
@@ -160,6 +166,7 @@ async def background(house: House) -> AsyncIterator[None]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await kernel.reads_audit.stop()
+        await house.meter.stop()
 
 
 async def _keep_working(worker: jobs.Worker, handlers: dict[str, jobs.JobHandler]) -> None:
@@ -209,6 +216,7 @@ async def _sweep(house: House) -> None:
         await idempotency.forget_expired(conn, at)
         await forget_old_replies(conn, at - timedelta(days=7))
         await forget_what_is_over(conn, before=at - timedelta(days=1))
+        await forget_idle_writers(conn, at - timedelta(days=30))
 
 
 async def _require_same_secret(pool: Pool, settings: Settings) -> None:

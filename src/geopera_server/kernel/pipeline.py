@@ -162,6 +162,13 @@ class Kernel:
             if refusal is None or refusal is error:
                 raise
             raise refusal from error
+        finally:
+            self._count(trace)
+
+    def _count(self, trace: _Trace) -> None:
+        """Counts a call of an organization's people and keys, however it ended; what the platform does itself is not one."""
+        if trace.call.credential is not None and trace.principal.organization_id is not None:
+            self.ports.meter.count(trace.principal.organization_id, "api_requests")
 
     async def identify(self, credential: Credential) -> Principal:
         """Returns whose credential it is, counting the call; raises Unauthenticated or RateLimited."""

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from psycopg import AsyncConnection
 
 from geopera_server.ports.host import Host
+from geopera_server.ports.meter import Meter
 from geopera_server.ports.payments import Processor
 from geopera_server.ports.store import ObjectStore
 
@@ -57,5 +58,6 @@ class Ports:
     host_for: HostFor
     store: ObjectStore
     processor: Processor
+    meter: Meter
     source_roots: tuple[Path, ...]
     scratch: Path

@@ -20,6 +20,7 @@ from geopera_server.domains.identity.authenticate import make_authenticator
 from geopera_server.domains.identity.bootstrap import create_api_key, create_organization, create_user
 from geopera_server.domains.identity.oauth.realm import make_realm
 from geopera_server.domains.identity.oauth.tokens import make_tokens
+from geopera_server.domains.usage.metering import Meter
 from geopera_server.kernel.pipeline import Kernel
 from geopera_server.kernel.policy import RateCaps
 from geopera_server.kernel.registry import load
@@ -90,7 +91,15 @@ async def realms(cluster, identity_template, identity_registry, caps, settings):
     tokens = make_tokens(settings)
     kernel = Kernel(
         pool=pool,
-        ports=Ports(connect=pool.connection, host_for=None, store=None, processor=None, source_roots=(), scratch=Path()),
+        ports=Ports(
+            connect=pool.connection,
+            host_for=None,
+            store=None,
+            processor=None,
+            meter=Meter(pool.connection),
+            source_roots=(),
+            scratch=Path(),
+        ),
         links=SignedLinks(BASE_URL, settings.key_for("links")),
         secrets=SettingsSecrets(settings),
         authenticate=make_authenticator(tokens, settings.key_for("api_keys")),

@@ -26,7 +26,7 @@ CREATE TABLE usage_dead_letter (
     organization_id text,
     project_id      text,
     day             date        NOT NULL,
-    amount          bigint      NOT NULL,
+    amount          numeric     NOT NULL,
     error           text        NOT NULL,
     attempts        integer     NOT NULL DEFAULT 0,   -- of adding it again
     created_at      timestamptz NOT NULL,

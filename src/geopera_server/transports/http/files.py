@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -10,20 +11,23 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from geopera_server.kernel.errors import Gone, NotFound, OperationError
+from geopera_server.ports.meter import Meter
 from geopera_server.ports.store import ObjectMissing, ObjectStore
 from geopera_server.transports.http.links import SignedLinks
 from geopera_server.transports.http.problems import problem_response
 from geopera_server.values.clock import now
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_PROJECT = re.compile(r"projects/([0-9a-f-]{36})/")
 
 
 class Files:
     """Answers signed download addresses from an object store."""
 
-    def __init__(self, store: ObjectStore, links: SignedLinks) -> None:
+    def __init__(self, store: ObjectStore, links: SignedLinks, meter: Meter) -> None:
         self._store = store
         self._links = links
+        self._meter = meter
 
     def routes(self) -> list[Route]:
         """Returns the routes to mount."""
@@ -59,8 +63,16 @@ class Files:
         headers["Content-Length"] = str(end - start)
         if request.method == "HEAD":
             return Response(status_code=206 if partial else 200, headers=headers, media_type=query["type"])
-        body = self._store.read(path, start, end)
+        body = self._metered(path, self._store.read(path, start, end))
         return StreamingResponse(body, 206 if partial else 200, headers=headers, media_type=query["type"])
+
+    async def _metered(self, path: str, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Yields the body and counts for its project what was sent, also of a download that is broken off."""
+        owner = _PROJECT.match(path)
+        async for chunk in body:
+            yield chunk
+            if owner is not None:
+                self._meter.count(None, "sent_bytes", len(chunk), project_id=owner.group(1))
 
     def _check(self, path: str, expires: str, file_name: str, media_type: str, signature: str) -> None:
         if not self._links.permits_download(
