@@ -16,7 +16,8 @@ DELIVERY_POINTS = (
 CHARGE_POINTS = (
     "charge-opened", "intent-made", "intent-kept", "charge-made", "charge-recorded", "grant-before-commit",
 )  # fmt: skip
-POINTS = (*DELIVERY_POINTS, *CHARGE_POINTS)
+MONTH_POINTS = ("month-computed", "month-before-commit")
+POINTS = (*DELIVERY_POINTS, *CHARGE_POINTS, *MONTH_POINTS)
 
 _armed: str | None = None
 

@@ -65,7 +65,8 @@ CREATE TABLE plan_change (
     at              timestamptz NOT NULL
 );
 CREATE INDEX plan_change_by_organization ON plan_change (organization_id, at);
-INSERT INTO plan_change (organization_id, plan_id, at) SELECT id, plan_id, created_at FROM organization ORDER BY created_at, id;
+-- Months before this table are not charged for: nobody kept which plan they were on.
+INSERT INTO plan_change (organization_id, plan_id, at) SELECT id, plan_id, now() FROM organization ORDER BY created_at, id;
 CREATE TRIGGER plan_change_stays BEFORE UPDATE OR DELETE OR TRUNCATE ON plan_change
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 

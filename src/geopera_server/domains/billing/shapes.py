@@ -103,3 +103,26 @@ class Plans(TypedDict):
     plans: list[Plan]
     currency: str
     credits_per_aud: int
+
+
+class MonthLine(TypedDict):
+    """What one thing cost in a month."""
+
+    kind: str
+    quantity: float
+    unit: str
+    credits: int
+
+
+class MonthlyRun(TypedDict):
+    """How a month of an organization was billed; the status is billed, nothing_due, already_billed or past_due."""
+
+    run_id: str
+    organization_id: str
+    period: str
+    status: str
+    lines: list[MonthLine]
+    total_credits: int
+    charged_credits: int
+    charged_aud: float
+    invoice_id: str | None

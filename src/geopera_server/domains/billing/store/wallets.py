@@ -38,3 +38,9 @@ async def operator_entry_of(conn: Connection, organization_id: str, external_ref
         (organization_id, external_ref),
     )
     return await cursor.fetchone()
+
+
+async def has_entry(conn: Connection, reason: str, external_ref: str) -> bool:
+    """Whether a movement was posted under a reference."""
+    cursor = await conn.execute("SELECT FROM ledger_entry WHERE reason = %s AND external_ref = %s", (reason, external_ref))
+    return await cursor.fetchone() is not None
