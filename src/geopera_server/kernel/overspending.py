@@ -46,7 +46,7 @@ def _sentence(told: dict[str, Any]) -> str:
             "Your organization lets an API key spend only within a budget, and this key has none. Ask an owner, admin or"
             " billing member to make one with budgets.save."
         )
-    renews = "" if told["renews_at"] is None else f" until {str(told['renews_at'])[:10]} 00:00 UTC"
+    renews = "" if told["renews_on"] is None else f" until {told['renews_on']} 00:00 UTC"
     return (
         f"{told['needed']:,} credits are over the {_OVER[told['period']]} {_WHOSE[told['subject_type']]}: {told['remaining']:,}"
         f" of {told['limit']:,} are left{renews}. Spend less, or ask an owner, admin or billing member to raise it with"
