@@ -174,6 +174,30 @@ def bootstrap(
     typer.echo("Keep the key now: it is not shown again.", err=True)
 
 
+@admin.command(
+    "verify-ledger",
+    epilog="Example: **geopera-server admin verify-ledger --database-url postgresql://geopera@db/geopera**",
+    short_help="Add up everybody's credits once more.",
+)
+def verify_ledger(
+    *,
+    organization: Annotated[str | None, typer.Option(help="Look at this one only.", metavar="ID")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, the summary last.")] = False,
+    data: Data = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Work out every balance, hold, charge and budget from the ledger's entries, and name each figure that differs.
+
+    Changes nothing and sees one moment, so that a server may be at work meanwhile. Ends with exit code 0 and one line when
+    all is well, with exit code 1 and a line for each difference otherwise.
+    """
+    settings = _settings(data_dir=data, database_url=database_url)
+    from geopera_server.transports.cli import verifying
+
+    if not verifying.verify_ledger(settings, organization_id=organization, as_json=as_json):
+        raise typer.Exit(1)
+
+
 @commands.command(rich_help_panel=LEARN, epilog="Example: **geopera-server settings**", short_help="List all settings.")
 def settings() -> None:
     """List every setting: its environment variable, default and meaning."""
