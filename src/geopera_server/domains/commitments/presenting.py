@@ -32,7 +32,7 @@ def as_commitment_row(standing: Standing, commitment_id: str, at: datetime, *, w
         status=commitment.status(at),
         consumed_sqkm=float(use.consumed_sqkm),
         remaining_sqkm=float(use.remaining_sqkm),
-        consumed_percent=use.percent,
+        consumed_percent=round(float(use.percent), 2),
         expected_percent=commitment.expected_percent(at),
         overage_sqkm=float(use.overage_sqkm),
         committed_aud=aud(commitment.committed_credits),

@@ -106,8 +106,9 @@ class Use:
         return max(NOTHING, self.commitment.sqkm_amount - self.consumed_sqkm)
 
     @property
-    def percent(self) -> float:
-        return round(float(100 * self.consumed_sqkm / self.commitment.sqkm_amount), 2)
+    def percent(self) -> Decimal:
+        """The share that is used up, unrounded."""
+        return 100 * self.consumed_sqkm / self.commitment.sqkm_amount
 
     @property
     def shortfall_credits(self) -> int:
@@ -213,6 +214,6 @@ def same_product_and_time(one: Commitment, other: Commitment) -> bool:
     return meet and (not one.products or not other.products or not one.products.isdisjoint(other.products))
 
 
-def percents_reached(percent: float, alerted_percent: int) -> list[int]:
+def percents_reached(percent: Decimal, alerted_percent: int) -> list[int]:
     """Returns the percentages to tell of that burn-down has reached and nobody was told of."""
     return [each for each in ALERT_PERCENTS if alerted_percent < each <= percent]
