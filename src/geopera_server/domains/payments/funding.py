@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from geopera_server.db.pool import Connection, Row
+from geopera_server.domains.budgets.alerts import crossings
 from geopera_server.domains.payments.auto_topup import auto_topup_size
 from geopera_server.domains.payments.charging import Purchase, charge, granted
 from geopera_server.domains.payments.low_balance import notice_debit
@@ -63,6 +64,8 @@ async def fund(
     cause = postings.cause_of(ctx, project_id=project_id)
     if means["billing_mode"] == "enterprise":
         await accruals.accrue(ctx.conn, cause, credits_accrued=credits_needed, order_id=order_id, job_id=job_id)
+        if means["has_budgets"]:
+            await crossings(ctx)
         return Funded(mode="enterprise", hold_id=None)
     mode: Mode = "card" if means["asked"] and await _bring_in(ctx, purpose) else "credit"
     if credits_needed == 0:
@@ -74,6 +77,8 @@ async def fund(
             raise
         raise Interlude(functools.partial(_cover, credits_needed, purpose, project_id)) from error
     await notice_debit(ctx, entry)
+    if means["has_budgets"]:
+        await crossings(ctx)
     return Funded(mode=mode, hold_id=entry["hold_id"])
 
 

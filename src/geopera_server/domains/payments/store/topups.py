@@ -13,10 +13,11 @@ OPEN = ("created", "confirming", "requires_action")
 
 
 async def means_of(conn: Connection, organization_id: str, purpose: str) -> Row | None:
-    """How an organization pays, what it has, and whether a card was asked to pay for this purpose before."""
+    """How an organization pays, what it has, whether a card was asked to pay for this purpose before, and whether budgets cap it."""
     cursor = await conn.execute(
         "SELECT o.billing_mode, o.settings, a.balance,"
-        " EXISTS (SELECT FROM topup t WHERE t.organization_id = o.id AND t.purpose = %s) AS asked"
+        " EXISTS (SELECT FROM topup t WHERE t.organization_id = o.id AND t.purpose = %s) AS asked,"
+        " EXISTS (SELECT FROM budget b WHERE b.organization_id = o.id AND b.deleted_at IS NULL) AS has_budgets"
         " FROM organization o JOIN ledger_account a ON a.organization_id = o.id WHERE o.id = %s",
         (purpose, organization_id),
     )
