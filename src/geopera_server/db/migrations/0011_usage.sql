@@ -51,6 +51,7 @@ CREATE TRIGGER egress_grant_counts AFTER INSERT ON egress_grant FOR EACH ROW EXE
 -- Every change of what is stored, whoever makes it: the trigger on asset writes these.
 CREATE TABLE storage_entry (
     id              uuid        NOT NULL PRIMARY KEY DEFAULT gen_random_uuid(),
+    number          bigint      GENERATED ALWAYS AS IDENTITY,
     organization_id uuid        NOT NULL REFERENCES organization (id),
     project_id      uuid,
     asset_id        uuid,
@@ -106,7 +107,7 @@ SELECT project_id, organization_id, sum(bytes_delta) FROM storage_entry GROUP BY
 INSERT INTO storage_day (organization_id, day, bytes_delta, bytes_peak, byte_seconds)
 SELECT organization_id, (at AT TIME ZONE 'UTC')::date, sum(bytes_delta), max(greatest(before, before + bytes_delta)),
        sum(bytes_delta * seconds_left_of_day(at))
-  FROM (SELECT *, sum(bytes_delta) OVER (PARTITION BY organization_id ORDER BY at, id) - bytes_delta AS before
+  FROM (SELECT *, sum(bytes_delta) OVER (PARTITION BY organization_id ORDER BY at, number) - bytes_delta AS before
           FROM storage_entry) moved
  GROUP BY 1, 2;
 

@@ -146,3 +146,151 @@ class Recalculated(TypedDict):
     difference_bytes: int
     assets_counted: int
     as_of: datetime
+
+
+class AssetBytes(TypedDict):
+    """An asset and the bytes in question."""
+
+    asset_id: str
+    bytes: int
+
+
+class Drift(TypedDict):
+    """The ledger against what is stored; drift is what the ledger says too much. Each list holds at most 1,000."""
+
+    organization_id: str
+    ledger_bytes: int
+    actual_bytes: int
+    drift_bytes: int
+    missing_events: list[AssetBytes]
+    stale_events: list[AssetBytes]
+    negative_nets: list[AssetBytes]
+    counts: DriftCounts
+    computed_at: datetime
+
+
+class DriftCounts(TypedDict):
+    """How many differences of each sort there are."""
+
+    missing: int
+    stale: int
+    negative: int
+
+
+class StorageRun(TypedDict):
+    """One comparison that was kept."""
+
+    id: str
+    organization_id: str
+    ledger_bytes: int
+    actual_bytes: int
+    drift_bytes: int
+    flagged: bool
+    threshold_bytes: int
+    counts: DriftCounts
+    created_at: datetime
+
+
+class RunOutcome(TypedDict):
+    """The comparison just made."""
+
+    run: StorageRun
+
+
+class RunError(TypedDict):
+    """An organization that could not be compared, and why."""
+
+    organization_id: str
+    code: str
+
+
+class RunAllOutcome(TypedDict):
+    """Comparisons of every organization; the total adds drifts up whatever their direction."""
+
+    runs: int
+    flagged: int
+    failed: int
+    errors: list[RunError]
+    total_drift_bytes: int
+
+
+class StorageRuns(TypedDict):
+    """Comparisons, newest first."""
+
+    runs: list[StorageRun]
+    total: int
+
+
+class Correction(TypedDict):
+    """An entry that put the ledger right."""
+
+    id: str
+    organization_id: str
+    asset_id: str | None
+    bytes_delta: int
+    reason: str
+    applied_by: str
+    ledger_bytes_after: int
+    created_at: datetime
+
+
+class CorrectionOutcome(TypedDict):
+    """The correction just made."""
+
+    correction: Correction
+
+
+class Corrections(TypedDict):
+    """Corrections, newest first."""
+
+    corrections: list[Correction]
+    total: int
+
+
+class Backfilled(TypedDict):
+    """Live assets that had no entry and have one now."""
+
+    organization_id: str
+    backfilled: int
+    bytes_added: int
+
+
+class StaleRemoved(TypedDict):
+    """Assets that are gone and no longer counted."""
+
+    organization_id: str
+    removed: int
+    bytes_removed: int
+
+
+class NegativesZeroed(TypedDict):
+    """Assets that are gone and no longer counted below nothing."""
+
+    organization_id: str
+    zeroed: int
+    bytes_added: int
+
+
+class DeadLetterGroup(TypedDict):
+    """Counts that wait to be recorded: where they belong, and what they are of."""
+
+    storage_type: str
+    source: str
+    count: int
+    oldest_at: datetime
+
+
+class DeadLetters(TypedDict):
+    """Counts that could not be recorded, in groups, those waiting longest first."""
+
+    groups: list[DeadLetterGroup]
+    total: int
+
+
+class Replayed(TypedDict):
+    """What became of the counts that were tried again."""
+
+    attempted: int
+    resolved: int
+    failed: int
+    remaining: int
