@@ -67,8 +67,8 @@ _HOLDS_ARE_THEIR_ENTRIES = """
     ), hold AS (
         SELECT * FROM ledger_hold WHERE %(organization)s::uuid IS NULL OR organization_id = %(organization)s
     )
-    SELECT organization_id, 'hold ' || id AS subject, what, found::text AS found, expected::text AS expected, first_entry,
-           0::bigint AS others
+    SELECT organization_id, 'hold ' || id AS subject, what, coalesce(found::text, 'none') AS found,
+           coalesce(expected::text, 'none') AS expected, first_entry, 0::bigint AS others
       FROM posted p FULL JOIN hold h USING (id, organization_id) CROSS JOIN LATERAL (VALUES
            ('reserved', h.reserved, p.reserved), ('settled', h.settled, p.settled), ('released', h.released, p.released)
       ) seen (what, found, expected)
