@@ -1,4 +1,4 @@
--- Asking for a large purchase and deciding on it, and what binds a charge to both.
+-- Asking for a large purchase and deciding on it, and what binds a charge to the decision.
 
 CREATE TABLE approval (
     id                uuid        NOT NULL PRIMARY KEY,
@@ -32,30 +32,16 @@ END $$;
 CREATE TRIGGER approval_keeps BEFORE UPDATE ON approval FOR EACH ROW EXECUTE FUNCTION approval_keeps();
 CREATE TRIGGER approval_stays BEFORE DELETE OR TRUNCATE ON approval FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
--- A charge is begun in a transaction of its own, some time after the decision to make it. What the decision rested on is
--- looked at again here: whoever decides otherwise meanwhile either comes before the charge, and there is none, or sees it.
--- The sums are right because whoever inserts a charge holds the organization's account.
+-- A charge is begun in a transaction of its own, some time after somebody has approved. Whether that still holds is looked at
+-- again here: whoever rejects meanwhile either comes before the charge, and there is none, or sees it.
 CREATE FUNCTION topup_is_still_wanted() RETURNS trigger LANGUAGE plpgsql AS $$
-DECLARE
-    v_cap       bigint;
-    v_committed bigint;
 BEGIN
-    IF NEW.kind = 'approval' THEN
-        PERFORM FROM approval a WHERE a.id = NEW.approval_id AND a.organization_id = NEW.organization_id
-            AND a.credits = NEW.credits AND a.status = 'pending' FOR SHARE;
-        IF NOT FOUND THEN
-            RAISE EXCEPTION 'approval % is not pending any more', NEW.approval_id USING ERRCODE = 'GP002';
-        END IF;
-    ELSIF NEW.kind = 'auto' THEN
-        SELECT coalesce(w.daily_cap_credits, b.auto_topup_daily_cap_credits) INTO v_cap
-          FROM billing_terms b LEFT JOIN wallet w ON w.organization_id = NEW.organization_id;
-        SELECT coalesce(sum(t.credits), 0) INTO v_committed FROM topup t
-         WHERE t.organization_id = NEW.organization_id AND t.kind = 'auto' AND t.state NOT IN ('failed', 'canceled')
-           AND t.created_at >= date_trunc('day', NEW.created_at, 'UTC');
-        IF v_committed + NEW.credits > v_cap THEN
-            RAISE EXCEPTION 'the automatic top-ups of the day would exceed % credits', v_cap USING ERRCODE = 'GP002';
-        END IF;
+    PERFORM FROM approval a WHERE a.id = NEW.approval_id AND a.organization_id = NEW.organization_id
+        AND a.credits = NEW.credits AND a.status = 'pending' FOR SHARE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'approval % is not pending any more', NEW.approval_id USING ERRCODE = 'GP002';
     END IF;
     RETURN NEW;
 END $$;
-CREATE TRIGGER topup_is_still_wanted BEFORE INSERT ON topup FOR EACH ROW EXECUTE FUNCTION topup_is_still_wanted();
+CREATE TRIGGER topup_is_still_wanted BEFORE INSERT ON topup FOR EACH ROW WHEN (NEW.kind = 'approval')
+    EXECUTE FUNCTION topup_is_still_wanted();

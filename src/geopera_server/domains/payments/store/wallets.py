@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from geopera_server.db.pool import Connection, Row
 
@@ -69,3 +71,58 @@ async def auto_topup_of(conn: Connection, organization_id: str, day_start: datet
         {"organization": organization_id, "day": day_start},
     )
     return await cursor.fetchone()
+
+
+async def charge_for(conn: Connection, organization_id: str, purpose: str) -> Row | None:
+    """The latest charge for a purpose."""
+    cursor = await conn.execute(
+        "SELECT * FROM topup WHERE organization_id = %s AND purpose = %s ORDER BY attempt DESC LIMIT 1",
+        (organization_id, purpose),
+    )
+    return await cursor.fetchone()
+
+
+async def set_auto_topup(conn: Connection, organization_id: str, wanted: Mapping[str, Any]) -> None:
+    """Sets how an organization tops up by itself, and forgets what was refused before."""
+    await conn.execute(
+        "INSERT INTO wallet (organization_id, auto_topup, threshold_credits, topup_amount_credits, daily_cap_credits)"
+        " VALUES (%(organization)s, %(enabled)s, %(threshold_credits)s, %(amount_credits)s, %(cap_credits)s)"
+        " ON CONFLICT (organization_id) DO UPDATE SET auto_topup = EXCLUDED.auto_topup,"
+        " threshold_credits = EXCLUDED.threshold_credits, topup_amount_credits = EXCLUDED.topup_amount_credits,"
+        " daily_cap_credits = EXCLUDED.daily_cap_credits, failures_in_a_row = 0, last_error = NULL, retry_after = NULL",
+        {**wanted, "organization": organization_id},
+    )
+
+
+async def note_failure(
+    conn: Connection, organization_id: str, *, error: str, retry_after: datetime, most_failures: int
+) -> Row | None:
+    """Counts a refused automatic top-up, which ends them after so many in a row; None where they are off already."""
+    cursor = await conn.execute(
+        "UPDATE wallet SET failures_in_a_row = failures_in_a_row + 1, last_error = %(error)s,"
+        " auto_topup = failures_in_a_row + 1 < %(most)s,"
+        " retry_after = CASE WHEN failures_in_a_row + 1 < %(most)s THEN %(retry_after)s::timestamptz END"
+        " WHERE organization_id = %(organization)s AND auto_topup RETURNING *",
+        {"organization": organization_id, "error": error, "retry_after": retry_after, "most": most_failures},
+    )
+    return await cursor.fetchone()
+
+
+async def newest_topups(conn: Connection, organization_id: str, *, states: Sequence[str], limit: int, offset: int) -> list[Row]:
+    """An organization's charges in some states, newest first."""
+    cursor = await conn.execute(
+        "SELECT * FROM topup WHERE organization_id = %s AND state = ANY(%s::text[])"
+        " ORDER BY created_at DESC, id DESC LIMIT %s OFFSET %s",
+        (organization_id, list(states), limit, offset),
+    )
+    return await cursor.fetchall()
+
+
+async def count_topups(conn: Connection, organization_id: str, states: Sequence[str]) -> int:
+    """How many charges in some states an organization has."""
+    cursor = await conn.execute(
+        "SELECT count(*) AS found FROM topup WHERE organization_id = %s AND state = ANY(%s::text[])",
+        (organization_id, list(states)),
+    )
+    row = await cursor.fetchone()
+    return 0 if row is None else int(row["found"])
