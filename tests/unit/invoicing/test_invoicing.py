@@ -57,11 +57,13 @@ async def test_accrual_shows_what_no_invoice_has_billed(household):
         (third, "processing", 3.0, 9.0, None),
     ]
     assert [each["fulfilledAt"] for each in orders] == ["2026-03-31T23:59:59.000Z", "2026-04-01T00:00:00.000Z", None]
+    assert (await household.owner.op("billing.credits.balance"))["accrued_credits"] == 6_140
     march = await accrual(household, period="2026-03")
     assert (march["period"], march["accrued_aud"], march["uncommitted_aud"]) == ("2026-03", 45.0, 25.0)
     await bill(household, "R", period="2026-03")
     assert (await accrual(household, period="2026-03"))["orders"] == []
     assert (await accrual(household))["accrued_credits"] == 6_140 - 4_500
+    assert (await household.owner.op("billing.credits.balance"))["accrued_credits"] == 6_140 - 4_500
 
 
 async def test_who_may_see_accrual_and_of_whom(household):

@@ -54,6 +54,8 @@ CREATE TABLE invoice_line (
 CREATE INDEX invoice_line_by_order ON invoice_line (invoice_id, order_id);
 CREATE INDEX invoice_line_by_commitment ON invoice_line (commitment_id) WHERE commitment_id IS NOT NULL;
 
+CREATE INDEX ledger_entry_by_invoice ON ledger_entry (invoice_id) WHERE invoice_id IS NOT NULL;
+
 -- An invoice is what its lines say, at the end of every transaction that writes one.
 CREATE FUNCTION invoice_adds_up() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE

@@ -44,6 +44,14 @@ async def unbilled_of(conn: Connection, organization_id: str) -> Unbilled:
     return Unbilled(standing, owed)
 
 
+async def owed_credits(conn: Connection, organization_id: str) -> int:
+    """Returns what the organization owes and no invoice has billed, commitments applied to what is delivered."""
+    unbilled = await unbilled_of(conn, organization_id)
+    waiting = await store.under_way(conn, organization_id)
+    later: int = sum(row["credits"] for row in waiting)
+    return later + sum(unbilled.credits_of(key) for key in unbilled.deliveries)
+
+
 def lines_of(unbilled: Unbilled, keys: Sequence[str], shortfalls: Sequence[Shortfall]) -> list[NewLine]:
     """Returns the lines that bill some deliveries and shortfalls; a delivery has one for each commitment it falls under."""
     lines = [line for key in keys for line in _delivery_lines(unbilled, key)]

@@ -110,6 +110,14 @@ async def set_status(conn: Connection, row: Mapping[str, Any]) -> None:
     )
 
 
+async def is_debited(conn: Connection, organization_id: str, invoice_id: str) -> bool:
+    """Whether credits were taken from the balance for an invoice."""
+    cursor = await conn.execute(
+        "SELECT 1 FROM ledger_entry WHERE organization_id = %s AND invoice_id = %s LIMIT 1", (organization_id, invoice_id)
+    )
+    return await cursor.fetchone() is not None
+
+
 async def organization_of(conn: Connection, organization_id: str) -> Row | None:
     """The organization and how it pays."""
     cursor = await conn.execute("SELECT id, name, billing_mode FROM organization WHERE id = %s", (organization_id,))

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 from geopera_server.domains.billing.presenting import as_ledger_entry, as_plan
 from geopera_server.domains.billing.shapes import Balance, Plans, Transactions
 from geopera_server.domains.billing.store import plans, wallets
+from geopera_server.domains.invoicing.billing import owed_credits
 from geopera_server.domains.pricing.rules import CREDITS_PER_AUD, aud
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.errors import InvalidInput, NotFound
@@ -35,7 +36,10 @@ async def credits_balance(ctx: Context, given: _Empty) -> Balance:  # noqa: ARG0
         billing_mode=row["billing_mode"],
         as_of=ctx.now,
     )
-    return balance if row["billing_mode"] != "enterprise" else {**balance, "accrued_credits": row["accrued"]}
+    if row["billing_mode"] != "enterprise":
+        return balance
+    accrued = await owed_credits(ctx.conn, ctx.organization_id) if row["has_commitments"] else row["accrued"]
+    return {**balance, "accrued_credits": accrued}
 
 
 class TransactionsInput(BaseModel):

@@ -11,7 +11,8 @@ async def wallet_of(conn: Connection, organization_id: str) -> Row | None:
         "SELECT o.id AS organization_id, o.billing_mode, coalesce(a.balance, 0) AS balance,"
         " coalesce(a.reserved, 0) AS reserved,"
         " (SELECT coalesce(sum(x.credits), 0)::bigint FROM accrual x WHERE x.organization_id = o.id"
-        "  AND x.reversed_at IS NULL AND o.billing_mode = 'enterprise') AS accrued"
+        "  AND x.invoice_id IS NULL AND x.reversed_at IS NULL AND o.billing_mode = 'enterprise') AS accrued,"
+        " EXISTS (SELECT 1 FROM commitment c WHERE c.organization_id = o.id AND c.deleted_at IS NULL) AS has_commitments"
         " FROM organization o LEFT JOIN ledger_account a ON a.organization_id = o.id WHERE o.id = %s",
         (organization_id,),
     )
@@ -26,7 +27,11 @@ async def order_is_of(conn: Connection, organization_id: str, order_id: str) -> 
 
 async def lock_account(conn: Connection, organization_id: str) -> bool:
     """Keeps others from moving an organization's credits until the transaction ends; False when there is no such account."""
-    cursor = await conn.execute("SELECT 1 FROM ledger_account WHERE organization_id = %s FOR NO KEY UPDATE", (organization_id,))
+    cursor = await conn.execute(
+        "SELECT 1 FROM ledger_account a WHERE organization_id = %s AND NOT EXISTS"
+        " (SELECT FROM organization o WHERE o.id = a.organization_id AND o.purged_at IS NOT NULL) FOR NO KEY UPDATE OF a",
+        (organization_id,),
+    )
     return await cursor.fetchone() is not None
 
 

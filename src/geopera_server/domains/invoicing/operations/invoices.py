@@ -18,6 +18,7 @@ from geopera_server.kernel.paging import clamped
 from geopera_server.ledger import accruals
 from geopera_server.values.ids import is_id
 
+_MAY_BECOME = {"draft": ("void",), "issued": ("paid", "void")}
 _EXAMPLE_ID = "0192d3c4-0000-7000-8000-000000000000"
 
 
@@ -52,9 +53,9 @@ class InvoiceStatusInput(BaseModel):
     example={"invoice_id": _EXAMPLE_ID, "status": "paid", "reference": "bank 2026-04-02"},
 )
 async def invoices_set_status(ctx: Context, given: InvoiceStatusInput) -> Invoice:
-    """Marks an issued invoice as paid, or makes it void, which lets its orders be billed again.
+    """Marks an issued invoice as paid, or makes one void, which lets its orders be billed again.
 
-    Both are final. A monthly statement cannot be made void, since its credits have been debited: give them back with
+    Both are final. A monthly statement whose credits were debited cannot be made void: give them back with
     billing.admin.grant_credits.
     """
     found = await store.invoice_of(ctx.conn, given.invoice_id) if is_id(given.invoice_id) else None
@@ -64,11 +65,11 @@ async def invoices_set_status(ctx: Context, given: InvoiceStatusInput) -> Invoic
     await store.lock_organization(ctx.conn, organization_id)
     row = await store.invoice_of(ctx.conn, found["id"])
     assert row is not None
-    if row["status"] != "issued":
-        raise Conflict(f"This invoice is {row['status']}; only an issued one can become {given.status}.", code="illegal_state")
-    if given.status == "void" and row["kind"] == "statement":
+    if given.status not in _MAY_BECOME.get(row["status"], ()):
+        raise Conflict(f"This invoice is {row['status']} and cannot become {given.status}.", code="illegal_state")
+    if given.status == "void" and await store.is_debited(ctx.conn, organization_id, row["id"]):
         raise Conflict(
-            "A monthly statement was debited from the balance and stays. Give credits back with billing.admin.grant_credits.",
+            "This statement was debited from the balance and stays. Give credits back with billing.admin.grant_credits.",
             code="illegal_state",
         )
     changes = {"id": row["id"], "status": given.status, "status_reference": given.reference, "at": ctx.now}
