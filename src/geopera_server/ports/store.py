@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +15,15 @@ class ObjectMissing(Exception):
 
 class StoreFull(Exception):
     """The store has no room for the object; nothing of it is left behind."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object as a listing tells of it."""
+
+    path: str
+    size_bytes: int
+    modified_at: datetime
 
 
 class ObjectStore(Protocol):
@@ -28,6 +39,14 @@ class ObjectStore(Protocol):
 
     def read(self, path: str, start: int, end: int) -> AsyncIterator[bytes]:
         """Yields the bytes from start up to, not including, end; raises ObjectMissing."""
+        ...
+
+    def list(self, folder: str) -> AsyncIterator[StoredObject]:
+        """Yields every object below a folder, in any order."""
+        ...
+
+    async def folders(self, folder: str) -> tuple[str, ...]:
+        """Returns the names of the folders directly below a folder."""
         ...
 
     async def delete(self, path: str) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 import obstore
 from obstore.store import LocalStore, from_url
 
-from geopera_server.ports.store import ObjectMissing, StoreFull
+from geopera_server.ports.store import ObjectMissing, StoredObject, StoreFull
 
 CHUNK_BYTES = 1024 * 1024
+LISTED_AT_ONCE = 1_000
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -48,6 +49,17 @@ class Objects:
             except (FileNotFoundError, obstore.exceptions.NotFoundError) as error:
                 raise ObjectMissing(path) from error
             yield bytes(chunk)
+
+    async def list(self, folder: str) -> AsyncIterator[StoredObject]:
+        """Yields every object below a folder, in any order."""
+        async for chunk in obstore.list(self._store, folder, chunk_size=LISTED_AT_ONCE):
+            for found in chunk:
+                yield StoredObject(found["path"], int(found["size"]), found["last_modified"])
+
+    async def folders(self, folder: str) -> tuple[str, ...]:
+        """Returns the names of the folders directly below a folder."""
+        listed = await obstore.list_with_delimiter_async(self._store, folder)
+        return tuple(sorted(prefix.rstrip("/").rpartition("/")[2] for prefix in listed["common_prefixes"]))
 
     async def delete(self, path: str) -> None:
         """Removes the object; removing what is not there is no error."""

@@ -208,7 +208,7 @@ CREATE INDEX storage_correction_by_organization ON storage_correction (organizat
 CREATE TRIGGER storage_correction_stays BEFORE UPDATE OR DELETE OR TRUNCATE ON storage_correction
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
-CREATE INDEX asset_stored ON asset (organization_id, project_id) INCLUDE (id, file_size_bytes)
+CREATE INDEX asset_stored ON asset (organization_id, project_id, id) INCLUDE (file_size_bytes)
     WHERE deleted_at IS NULL AND NOT external;
 CREATE INDEX asset_by_path ON asset (href) WHERE NOT external;
 
