@@ -13,7 +13,7 @@ OPEN = ("created", "confirming", "requires_action")
 
 
 async def means_of(conn: Connection, organization_id: str, purpose: str) -> Row | None:
-    """How an organization pays, what it has, whether a card was asked to pay for this purpose before, and whether budgets cap it."""
+    """How an organization pays, what it has, whether a card was asked for this purpose before, and whether there are budgets."""
     cursor = await conn.execute(
         "SELECT o.billing_mode, o.settings, a.balance,"
         " EXISTS (SELECT FROM topup t WHERE t.organization_id = o.id AND t.purpose = %s) AS asked,"
@@ -84,12 +84,13 @@ async def insert(conn: Connection, row: Mapping[str, Any]) -> Row:
     """A new attempt at charging for a purpose; psycopg's UniqueViolation when somebody else has just begun one."""
     cursor = await conn.execute(
         "INSERT INTO topup (id, organization_id, kind, purpose, attempt, credits, tax_credits, claimed_credits, state,"
-        " processor, customer_id, payment_method_id, method_id, approval_id, project_id, principal_id, api_key_id, invocation_id, holder, held_until,"
-        " look_after, created_at, updated_at)"
+        " processor, customer_id, payment_method_id, method_id, approval_id, project_id, principal_id, api_key_id,"
+        " invocation_id, holder, held_until, look_after, created_at, updated_at)"
         " SELECT %(id)s, %(organization_id)s, %(kind)s, %(purpose)s, coalesce(max(attempt), 0) + 1, %(credits)s,"
-        " %(tax_credits)s, %(claimed_credits)s, 'created', %(processor)s, %(customer_id)s, %(payment_method_id)s, %(method_id)s, %(approval_id)s,"
-        " %(project_id)s, %(principal_id)s, %(api_key_id)s, %(invocation_id)s, %(holder)s, %(held_until)s, %(held_until)s,"
-        " %(at)s, %(at)s FROM topup WHERE organization_id = %(organization_id)s AND purpose = %(purpose)s RETURNING *",
+        " %(tax_credits)s, %(claimed_credits)s, 'created', %(processor)s, %(customer_id)s, %(payment_method_id)s,"
+        " %(method_id)s, %(approval_id)s, %(project_id)s, %(principal_id)s, %(api_key_id)s, %(invocation_id)s, %(holder)s,"
+        " %(held_until)s, %(held_until)s, %(at)s, %(at)s"
+        " FROM topup WHERE organization_id = %(organization_id)s AND purpose = %(purpose)s RETURNING *",
         row,
     )
     inserted = await cursor.fetchone()
