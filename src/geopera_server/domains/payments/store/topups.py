@@ -13,7 +13,7 @@ OPEN = ("created", "confirming", "requires_action")
 
 
 async def means_of(conn: Connection, organization_id: str, purpose: str) -> Row | None:
-    """How an organization pays, what it has, whether a card was asked for this purpose before, and whether there are budgets."""
+    """How an organization pays and what it has; whether a card was asked for this purpose, and whether budgets are kept."""
     cursor = await conn.execute(
         "SELECT o.billing_mode, o.settings, a.balance,"
         " EXISTS (SELECT FROM topup t WHERE t.organization_id = o.id AND t.purpose = %s) AS asked,"
