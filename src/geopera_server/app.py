@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import shutil
@@ -21,10 +22,11 @@ from geopera_server.adapters.payments import make_processor, practice_of
 from geopera_server.adapters.secrets import SettingsSecrets
 from geopera_server.adapters.storage.objects import Objects, local_objects, objects_at
 from geopera_server.db.pool import Pool, make_pool
+from geopera_server.domains.billing import crons
 from geopera_server.domains.billing.seed import seed_plans
 from geopera_server.domains.catalog.seed import seed_sources
 from geopera_server.domains.catalog.store import forget_old_replies
-from geopera_server.domains.identity.authenticate import make_authenticator
+from geopera_server.domains.identity.authenticate import CronCredential, make_authenticator
 from geopera_server.domains.identity.oauth.tokens import make_tokens
 from geopera_server.domains.identity.upkeep import forget_what_is_over
 from geopera_server.domains.payments.upkeep import look_after_charges
@@ -51,6 +53,7 @@ logger = logging.getLogger(__name__)
 DOMAINS = "geopera_server.domains"
 SEAL_EVERY_S = 0.5
 SWEEP_EVERY_S = 60.0
+LOOK_AT_CLOCK_EVERY_S = 30.0
 LOOK_AFTER_CHARGES_EVERY_S = 3.0
 RESTART_AFTER_S = 1.0
 
@@ -99,7 +102,7 @@ async def opened(settings: Settings, dsn: str, *, base_url: str) -> AsyncIterato
                 ),
                 links=links,
                 secrets=SettingsSecrets(settings),
-                authenticate=make_authenticator(tokens, settings.key_for("api_keys")),
+                authenticate=make_authenticator(tokens, settings.key_for("api_keys"), cron=_cron_credential(settings)),
                 caps=RateCaps(
                     default=settings.rate_default,
                     placement=settings.rate_placement,
@@ -155,6 +158,9 @@ async def background(house: House) -> AsyncIterator[None]:
                 _every(LOOK_AFTER_CHARGES_EVERY_S, "looking after charges", lambda: _look_after_charges(house)), name="charges"
             ),
         ]
+        if settings.crons:
+            due = functools.partial(crons.run_due, kernel, house.registry)
+            tasks.append(asyncio.create_task(_every(LOOK_AT_CLOCK_EVERY_S, "what is due", due), name="clock"))
         working = asyncio.create_task(_keep_working(worker, handlers), name="worker")
     try:
         yield
@@ -233,6 +239,12 @@ async def _require_same_secret(pool: Pool, settings: Settings) -> None:
             "This database belongs to a deployment with another secret. Give every process the same GEOPERA_SECRET, or the"
             " same --data folder, and the same GEOPERA_STORAGE_URL and GEOPERA_SOURCE_ROOTS."
         )
+
+
+def _cron_credential(settings: Settings) -> CronCredential | None:
+    if settings.cron_secret is None:
+        return None
+    return CronCredential(secret=settings.cron_secret.get_secret_value().encode(), principal=crons.clock())
 
 
 def _store(settings: Settings) -> Objects:

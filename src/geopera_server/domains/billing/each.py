@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -17,23 +17,26 @@ from geopera_server.kernel.principal import service
 logger = logging.getLogger(__name__)
 
 
+async def run_for(
+    outside: Outside, handler: Handler, organization_id: str, given: Mapping[str, Any]
+) -> tuple[dict[str, Any] | None, str]:
+    """Runs an operation as the platform's own service within an organization; returns its answer, or the code of a refusal."""
+    call = Call(operation=operation_of(handler), given=given, principal=service(organization_id=organization_id))
+    try:
+        reply = await outside.run(call)
+    except OperationError as refusal:
+        logger.warning("%s for %s: %s", call.operation.id, organization_id, refusal)
+        return None, refusal.code
+    except Exception:
+        logger.exception("%s for %s broke", call.operation.id, organization_id)
+        return None, "internal_error"
+    return orjson.loads(reply.body), ""
+
+
 async def for_each(
     outside: Outside, handler: Handler, organization_ids: Iterable[str]
 ) -> AsyncIterator[tuple[str, dict[str, Any] | None, str]]:
     """Yields for each organization its id, what the operation answered, and the code when it was refused or broke."""
     for organization_id in organization_ids:
-        call = Call(
-            operation=operation_of(handler),
-            given={"organization_id": organization_id},
-            principal=service(organization_id=organization_id),
-        )
-        try:
-            reply = await outside.run(call)
-        except OperationError as refusal:
-            logger.warning("%s for %s: %s", call.operation.id, organization_id, refusal)
-            yield organization_id, None, refusal.code
-        except Exception:
-            logger.exception("%s for %s broke", call.operation.id, organization_id)
-            yield organization_id, None, "internal_error"
-        else:
-            yield organization_id, orjson.loads(reply.body), ""
+        reply, code = await run_for(outside, handler, organization_id, {"organization_id": organization_id})
+        yield organization_id, reply, code

@@ -1,0 +1,121 @@
+"""What runs by the clock: which operation, and at what times.
+
+A process that schedules asks every now and then what is due. The row of a due time is taken by one process at a time, under a
+lock that ends with its database session; one that was killed is taken over at once, and a time is done when its row says so.
+After a pause only the latest time of each is run: every one of them catches up by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from geopera_server.domains.billing.store import crons as store
+from geopera_server.kernel.errors import OperationError
+from geopera_server.kernel.pipeline import Call, Kernel
+from geopera_server.kernel.principal import PLATFORM_ORGANIZATION_ID, Principal
+from geopera_server.values.clock import now
+
+if TYPE_CHECKING:
+    from geopera_server.kernel.registry import Registry
+
+logger = logging.getLogger(__name__)
+
+RETRY_AFTER = (timedelta(minutes=1), timedelta(minutes=10), timedelta(hours=1))
+OPERATIONS = frozenset(
+    {
+        "billing.run_monthly_cron",
+        "billing.free_tier.grant_all",
+        "billing.cleanup_deleted_orgs",
+        "billing.reconciliation.run_all",
+        "billing.dlq.replay",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cron:
+    """An operation that is due each time the clock, in UTC, passes a moment of the hour or of the day."""
+
+    name: str
+    every: timedelta
+    offset: timedelta
+
+    def latest_due(self, at: datetime) -> datetime:
+        """Returns the last time it was due, at the given time or before."""
+        midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
+        passed = (at - midnight - self.offset) // self.every
+        return midnight + self.offset + passed * self.every
+
+
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+CRONS = (
+    # Half an hour after midnight the counters of the day before are written, whichever process held them.
+    Cron(name="billing.run_monthly_cron", every=DAY, offset=timedelta(minutes=30)),
+    Cron(name="billing.free_tier.grant_all", every=DAY, offset=timedelta(minutes=5)),
+    Cron(name="billing.cleanup_deleted_orgs", every=DAY, offset=timedelta(hours=2)),
+    Cron(name="billing.reconciliation.run_all", every=DAY, offset=timedelta(hours=3)),
+    Cron(name="billing.dlq.replay", every=HOUR, offset=timedelta(minutes=10)),
+)
+MONTHLY = CRONS[0]
+
+
+def clock() -> Principal:
+    """Returns whom the clock calls as: a service that may run the crons and nothing else."""
+    return Principal(
+        kind="service",
+        organization_id=PLATFORM_ORGANIZATION_ID,
+        scopes=frozenset({"admin:read", "admin:write"}),
+        only=OPERATIONS,
+    )
+
+
+async def run_due(kernel: Kernel, registry: Registry) -> None:
+    """Runs what is due and not done, one after the other; what fails is tried again later."""
+    for cron in CRONS:
+        async with kernel.pool.connection() as conn:
+            done = await store.is_done(conn, cron.name, cron.latest_due(now()), now())
+        if not done:
+            await _run_once(kernel, registry, cron)
+
+
+async def _run_once(kernel: Kernel, registry: Registry, cron: Cron) -> None:
+    # The connection is kept for as long as the run takes: its end is the end of the claim.
+    async with kernel.pool.connection() as conn:
+        if not await store.take_turn(conn, cron.name):
+            return
+        try:
+            due_at = cron.latest_due(now())
+            if await store.is_done(conn, cron.name, due_at, now()):
+                return
+            tries = await store.begin(conn, cron.name, due_at, now())
+            outcome = await _outcome(kernel, registry, cron)
+            if outcome is None:
+                await store.finish(conn, cron.name, due_at, now())
+            else:
+                wait = RETRY_AFTER[min(tries, len(RETRY_AFTER)) - 1]
+                await store.put_off(conn, cron.name, due_at, outcome, now() + wait)
+        finally:
+            if not conn.broken:
+                await store.give_turn(conn, cron.name)
+
+
+async def _outcome(kernel: Kernel, registry: Registry, cron: Cron) -> str | None:
+    """Returns None when the operation went well, else what came instead."""
+    try:
+        await kernel.run(Call(operation=registry.get(cron.name), given={}, principal=clock()))
+    except OperationError as refusal:
+        logger.warning("%s: %s", cron.name, refusal)
+        return refusal.code
+    except Exception as error:
+        logger.exception("%s broke", cron.name)
+        return type(error).__name__
+    return None
+
+
+def next_monthly_run(at: datetime) -> datetime:
+    """Returns when the month of a time is billed: with the first round after it has closed."""
+    first = (at.replace(day=1, hour=0, minute=0, second=0, microsecond=0) + timedelta(days=32)).replace(day=1)
+    return first + MONTHLY.offset

@@ -1,0 +1,138 @@
+"""Deleting an organization: put on the calendar, taken off it, and carried out when its day has come."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from geopera_server.db.pool import Row
+from geopera_server.domains.billing.store import administration, purging, standing
+from geopera_server.kernel.context import Context, Outside
+from geopera_server.kernel.errors import Conflict
+from geopera_server.ports.payments import NoSuchObject, ProcessorError
+from geopera_server.values.ids import is_id
+
+logger = logging.getLogger(__name__)
+
+AT_ONCE = 200
+_TELLS = {
+    "unbilled": "amounts that no invoice has billed yet",
+    "owing": "a month or a debt that is not paid",
+    "running": "jobs that are running",
+    "undelivered": "orders that are not delivered",
+}
+
+
+async def obstacles(ctx: Context, organization_id: str) -> list[str]:
+    """Returns what stands in the way of deleting an organization, in words."""
+    found = await administration.obstacles_of(ctx.conn, organization_id)
+    return [words for name, words in _TELLS.items() if found[name]]
+
+
+async def schedule(ctx: Context, organization: Row, *, days: int, reason: str | None) -> datetime:
+    """Puts the deletion of a locked organization on the calendar, anew if it was there, and returns when it is due."""
+    if organization["purge_started_at"] is not None:
+        raise Conflict("This organization is being deleted already.", code="illegal_state")
+    due_at = ctx.now + timedelta(days=days)
+    by = ctx.principal.id
+    await standing.schedule_deletion(
+        ctx.conn,
+        {
+            "id": organization["id"],
+            "at": ctx.now,
+            "due_at": due_at,
+            "requested_by": by if by is not None and is_id(by) else None,
+            "reason": reason,
+        },
+    )
+    return due_at
+
+
+async def cancel(ctx: Context, organization: Row) -> None:
+    """Takes the deletion of a locked organization off the calendar; raises Conflict when it is not there, or has begun."""
+    if organization["deletion_due_at"] is None:
+        raise Conflict("No deletion of this organization is scheduled.", code="illegal_state")
+    if organization["purge_started_at"] is not None:
+        raise Conflict("This organization is being deleted: it is too late to keep it.", code="illegal_state")
+    await standing.end_deletion(ctx.conn, organization["id"], ctx.now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Emptied:
+    """An organization whose files are gone, or the reason why it stays."""
+
+    freed_bytes: int = 0
+    reason: str | None = None
+
+
+async def emptied(outside: Outside, organization_id: str) -> Emptied:
+    """Shuts everybody out of an organization whose day has come, and removes its files and saved cards.
+
+    Files go before their rows, a few at a time: a run that is killed is taken up by the next one where it stopped.
+    """
+    reason = await _begun(outside, organization_id)
+    if reason is not None:
+        return Emptied(reason=reason)
+    try:
+        await _forget_cards(outside, organization_id)
+        return Emptied(freed_bytes=await _remove_files(outside, organization_id))
+    except ProcessorError as error:
+        logger.warning("the cards of %s cannot be forgotten: %s", organization_id, error)
+        return Emptied(reason="card_processor_unavailable")
+    except OSError as error:
+        logger.warning("the files of %s cannot be removed: %s", organization_id, error)
+        return Emptied(reason="storage_unavailable")
+
+
+async def _begun(outside: Outside, organization_id: str) -> str | None:
+    """Marks the deletion as begun; returns what hinders it instead, as a word."""
+    async with outside.connection() as conn, conn.transaction():
+        organization = await purging.lock_due(conn, organization_id, outside.now)
+        if organization is None:
+            return "not_due"
+        found = await administration.obstacles_of(conn, organization_id)
+        if found["unbilled"]:
+            return "unbilled_orders"
+        if found["running"]:
+            return "running_jobs"
+        if found["undelivered"]:
+            return "undelivered_orders"
+        await purging.shut_out(conn, organization_id, outside.now)
+        return None
+
+
+async def _forget_cards(outside: Outside, organization_id: str) -> None:
+    processor = outside.ports.processor
+    async with outside.connection() as conn:
+        methods = await purging.live_methods(conn, organization_id, processor.name)
+    for method_id in methods:
+        try:
+            await processor.cards.detach(method_id)
+        except NoSuchObject:
+            logger.info("the processor has forgotten the card %s already", method_id)
+
+
+async def _remove_files(outside: Outside, organization_id: str) -> int:
+    freed = 0
+    while True:
+        async with outside.connection() as conn:
+            assets = await purging.some_assets(conn, organization_id, AT_ONCE)
+        if not assets:
+            return freed
+        for asset in assets:
+            if not asset["external"]:
+                await outside.ports.store.delete(asset["href"])
+                freed += asset["file_size_bytes"]
+        async with outside.connection() as conn:
+            await purging.forget_assets(conn, organization_id, [asset["id"] for asset in assets])
+
+
+async def forget(ctx: Context, organization_id: str) -> bool:
+    """Removes the rows of an emptied organization and blanks its own; says whether that was still to do."""
+    organization = await purging.lock_due(ctx.conn, organization_id, ctx.now)
+    if organization is None or organization["purge_started_at"] is None:
+        return False
+    await purging.forget_data(ctx.conn, organization_id)
+    await purging.blank(ctx.conn, organization_id, ctx.now)
+    return True
