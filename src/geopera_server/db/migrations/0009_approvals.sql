@@ -20,6 +20,15 @@ CREATE INDEX approval_newest ON approval (organization_id, created_at DESC, id D
 -- The same principal asks for the same amount once.
 CREATE UNIQUE INDEX approval_asked_once ON approval (organization_id, requested_by, credits) WHERE status = 'pending';
 
+-- Which calls have set out to approve: one that was refused because the card holder had to confirm comes again with its key,
+-- and by then the confirmation may have approved the request without it.
+CREATE TABLE approval_call (
+    approval_id     uuid NOT NULL REFERENCES approval (id),
+    principal_id    uuid NOT NULL,
+    idempotency_key text NOT NULL,
+    PRIMARY KEY (approval_id, principal_id, idempotency_key)
+);
+
 CREATE FUNCTION approval_keeps() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF OLD.status IN ('approved', 'rejected', 'failed')

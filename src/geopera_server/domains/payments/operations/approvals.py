@@ -177,8 +177,7 @@ async def admin_approve(ctx: Context, given: AdminApproveInput) -> ApprovalOutpu
 async def _charged(ctx: Context, row: Row) -> ApprovalOutput:
     """Returns the request approved and paid; the card is charged outside, and the call comes here again."""
     ctx.touch("approval", row["id"])
-    # The round that looks after charges may have come first with the charge that this call has made.
-    if row["status"] == "approved" and row["charge_invocation_id"] == ctx.invocation_id:
+    if row["status"] == "approved" and await _is_own(ctx, row):
         return as_approval(row)
     _require_open(row)
     try:
@@ -193,10 +192,28 @@ async def _charged(ctx: Context, row: Row) -> ApprovalOutput:
             ),
         )
     except Interlude as interlude:
-        raise unless_overtaken(interlude) from interlude
+        raise Interlude(functools.partial(_set_out, ctx, row["id"], unless_overtaken(interlude))) from interlude
     if ctx.invocation_id not in {paid["invocation_id"], paid["entry"]["invocation_id"]}:
         raise _decided("approved")
     return as_approval(await _found(ctx, row["id"], row["organization_id"]))
+
+
+async def _is_own(ctx: Context, row: Row) -> bool:
+    """Says whether it is this very call whose charge somebody else has brought to its end first."""
+    if row["charge_invocation_id"] == ctx.invocation_id:
+        return True
+    return row["decided_by"] == ctx.principal.id and await approvals.has_called(
+        ctx.conn, row["id"], principal_id=ctx.principal.id, idempotency_key=ctx.idempotency_key
+    )
+
+
+async def _set_out(ctx: Context, approval_id: str, interlude: Interlude, outside: Outside) -> None:
+    if ctx.idempotency_key is not None and ctx.principal.user_id is not None:
+        async with outside.connection() as conn:
+            await approvals.note_call(
+                conn, approval_id, principal_id=ctx.principal.user_id, idempotency_key=ctx.idempotency_key
+            )
+    await interlude.play(outside)
 
 
 async def _require_four_eyes(ctx: Context, row: Row, user_id: str) -> None:

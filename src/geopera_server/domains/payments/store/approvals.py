@@ -112,3 +112,20 @@ async def has_other_approver(conn: Connection, organization_id: str, user_id: st
         (organization_id, user_id),
     )
     return await cursor.fetchone() is not None
+
+
+async def note_call(conn: Connection, approval_id: str, *, principal_id: str, idempotency_key: str) -> None:
+    """Remembers that somebody has set out to approve a request with a key."""
+    await conn.execute(
+        "INSERT INTO approval_call (approval_id, principal_id, idempotency_key) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+        (approval_id, principal_id, idempotency_key),
+    )
+
+
+async def has_called(conn: Connection, approval_id: str, *, principal_id: str | None, idempotency_key: str | None) -> bool:
+    """Whether somebody has set out to approve a request with this key before."""
+    cursor = await conn.execute(
+        "SELECT FROM approval_call WHERE approval_id = %s AND principal_id = %s AND idempotency_key = %s",
+        (approval_id, principal_id, idempotency_key),
+    )
+    return await cursor.fetchone() is not None
