@@ -7,26 +7,19 @@ import dataclasses
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import pytest_asyncio
 
 from geopera_server.adapters.payments import practice_of
 from geopera_server.domains.payments.cards import as_payment_method, customer_of, default_card, has_default_card, is_expired
 from geopera_server.kernel.jobs import JobRun, TryAgain, load_handlers
 from geopera_server.kernel.principal import Principal
 from geopera_server.values.ids import new_id
-from support.house import Caller, inhabited, owner_of
+from support.house import Caller, owner_of
 
 ATTACH = "payment_methods.attach"
 DETACH = "payment_methods.detach"
 LIST = "payment_methods.list"
 SETUP = "payment_methods.create_setup_intent"
 DEFAULT = "payment_methods.set_default"
-
-
-@pytest_asyncio.fixture
-async def household(database, place, tmp_path):
-    async with inhabited(database, place, tmp_path) as found:
-        yield found
 
 
 async def attached(caller, card="pm_card_visa"):

@@ -93,6 +93,63 @@ async def test_a_reversal_and_its_notice(processor):
     assert (await processor.charges.intent(intent.id)).reversed_cents == 2_000
 
 
+async def test_a_key_makes_one_thing_and_stands_for_one_request(processor):
+    """As Stripe's keys do."""
+    organization_id = new_id()
+
+    async def made(name, key):
+        return await processor.cards.create_customer(organization_id=organization_id, name=name, email=None, key=key)
+
+    first, twin = await asyncio.gather(made("A", "k1"), made("A", "k1"))
+    assert first == twin == await made("A", "k1") != await made("A", "k2")
+    with pytest.raises(ProcessorError) as refused:
+        await made("B", "k1")
+    assert refused.value.code == "idempotency_error"
+    assert await processor.cards.create_setup(first, key="k3") == await processor.cards.create_setup(first, key="k3")
+    with pytest.raises(NoSuchObject):
+        await processor.cards.create_setup("cus_unknown", key="k4")
+    card = await processor.cards.attach("pm_card_visa", first)
+
+    async def opened(cents):
+        return await processor.charges.create(customer_id=first, method_id=card.id, amount_cents=cents, metadata={}, key="k5")
+
+    intents = await asyncio.gather(*(opened(100) for _ in range(4)))
+    assert len({one.id for one in intents}) == 1
+    with pytest.raises(ProcessorError):
+        await opened(101)
+    await processor.charges.confirm(intents[0].id, key="k6")
+    with pytest.raises(ProcessorError):
+        await processor.charges.confirm((await charge(processor)).id, key="k6")
+
+
+async def test_a_card_of_another_customer_is_neither_saved_nor_charged(processor):
+    one, other = await customer(processor), await customer(processor)
+    card = await processor.cards.attach("pm_card_visa", one)
+    with pytest.raises(CardRefused):
+        await processor.cards.attach(card.id, other)
+    with pytest.raises(ProcessorError):
+        await processor.charges.create(customer_id=other, method_id=card.id, amount_cents=100, metadata={}, key=new_id())
+    await processor.cards.detach(card.id)
+    with pytest.raises(CardRefused):
+        await processor.cards.attach(card.id, one)
+
+
+async def test_a_card_that_is_detached_meanwhile_is_not_charged(processor):
+    one = await customer(processor)
+    card = await processor.cards.attach("pm_card_visa", one)
+    intent = await processor.charges.create(customer_id=one, method_id=card.id, amount_cents=100, metadata={}, key="k")
+    await processor.cards.detach(card.id)
+    with pytest.raises(ProcessorError):
+        await processor.charges.confirm(intent.id, key="k2")
+    assert (await processor.charges.intent(intent.id)).status == "requires_confirmation"
+
+
+async def test_a_slow_bank_is_waited_for(processor):
+    intent = await charge(processor, "pm_test_processing")
+    assert (await processor.charges.confirm(intent.id, key="k")).status == "processing"
+    assert (await practice_of(processor).decide(intent.client_secret, succeeds=True)).status == "succeeded"
+
+
 async def test_while_it_is_down_nothing_answers(processor):
     practice_of(processor).down = True
     with pytest.raises(ProcessorUnreachable):

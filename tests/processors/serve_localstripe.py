@@ -7,6 +7,7 @@ kinds of payment that are allowed; both are put into its words here. It keeps no
 from __future__ import annotations
 
 import socket
+import sys
 
 from aiohttp import web
 from localstripe import resources, server
@@ -27,5 +28,6 @@ async def in_its_words(request, remove_auth=True):
 server.get_post_data = in_its_words
 resources.Store.dump_to_disk = lambda _store: None
 listening = socket.create_server(("127.0.0.1", 0))
-print(listening.getsockname()[1], flush=True)
+sys.stdout.write(f"{listening.getsockname()[1]}\n")
+sys.stdout.flush()
 web.run_app(server.app, sock=listening, print=None, access_log=None)
