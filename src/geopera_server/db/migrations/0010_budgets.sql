@@ -108,6 +108,7 @@ CREATE FUNCTION budgets_move(
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     full_one record;
+    took     bigint;   -- the same in every budget
 BEGIN
     WITH moved AS (
         UPDATE budget_share s
@@ -116,11 +117,14 @@ BEGIN
           FROM budget b
          WHERE s.spend_id = spend AND b.id = s.budget_id AND b.organization_id = organization AND b.deleted_at IS NULL
         RETURNING s.budget_id, s.period_start, greatest(s.spent_credits, 0) - greatest(s.spent_credits - more_spent, 0) AS spent
+    ), used AS (
+        UPDATE budget_use u
+           SET reserved_credits = u.reserved_credits + more_reserved, spent_credits = u.spent_credits + m.spent
+          FROM moved m WHERE u.budget_id = m.budget_id AND u.period_start = m.period_start
+        RETURNING more_reserved + m.spent AS taken
     )
-    UPDATE budget_use u
-       SET reserved_credits = u.reserved_credits + more_reserved, spent_credits = u.spent_credits + m.spent
-      FROM moved m WHERE u.budget_id = m.budget_id AND u.period_start = m.period_start;
-    IF NOT FOUND OR more_reserved + more_spent <= 0 THEN
+    SELECT max(taken) INTO took FROM used;
+    IF coalesce(took, 0) <= 0 THEN
         RETURN;
     END IF;
     SELECT b.*, b.limit_credits - u.reserved_credits - u.spent_credits AS room,
@@ -135,8 +139,8 @@ BEGIN
     IF FOUND THEN
         RAISE EXCEPTION 'budget exceeded' USING ERRCODE = 'GP002', DETAIL = jsonb_build_object(
             'budget_id', full_one.id, 'limit', full_one.limit_credits,
-            'remaining', greatest(full_one.room + more_reserved + more_spent, 0),
-            'needed', more_reserved + more_spent, 'subject_type', full_one.subject_type, 'period', full_one.period,
+            'remaining', greatest(full_one.room + took, 0),
+            'needed', took, 'subject_type', full_one.subject_type, 'period', full_one.period,
             'renews_on', full_one.renews_on);
     END IF;
     INSERT INTO budget_alert (budget_id, period_start, threshold, invocation_id, at)
