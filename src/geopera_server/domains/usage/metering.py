@@ -69,10 +69,10 @@ class Meter:
     async def stop(self) -> None:
         """Stores what was counted and ends; what cannot be stored in a few seconds is lost, and told."""
         self._stopping.set()
-        if self._task is not None:
-            await self._task
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_FLUSH_WITHIN_S):
+                if self._task is not None:
+                    await self._task
                 for _ in range(LAST_FLUSH_TRIES):
                     if await self.flush():
                         return
