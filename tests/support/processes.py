@@ -19,7 +19,8 @@ def environment(data_dir: Path, dsn: str, shared_data: Path, **more: str) -> dic
     quiet = {name: value for name, value in os.environ.items() if not name.startswith("GEOPERA_")}
     return {
         **quiet, "GEOPERA_DATA_DIR": str(data_dir), "GEOPERA_DATABASE_URL": dsn, "GEOPERA_SECRET": SECRET,
-        "GEOPERA_SOURCE_ROOTS": f'["{shared_data}"]', "GEOPERA_CHECK_REPLIES": "true", **more,
+        "GEOPERA_SOURCE_ROOTS": f'["{shared_data}"]', "GEOPERA_CHECK_REPLIES": "true",
+        "GEOPERA_CRONS": "false", **more,
     }  # fmt: skip
 
 

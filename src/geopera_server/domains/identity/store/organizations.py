@@ -42,10 +42,10 @@ async def has_made_one_named(conn: Connection, user_id: str, name: str) -> bool:
 
 
 async def organization_of(conn: Connection, organization_id: str) -> Row | None:
-    """The organization of that id, with its number of members."""
+    """The organization of that id, with its number of members; none once it was deleted."""
     cursor = await conn.execute(
         "SELECT o.*, (SELECT count(*) FROM membership m WHERE m.organization_id = o.id) AS member_count"
-        " FROM organization o WHERE o.id = %s",
+        " FROM organization o WHERE o.id = %s AND o.purged_at IS NULL",
         (organization_id,),
     )
     return await cursor.fetchone()
