@@ -18,7 +18,7 @@ from support.charges import resolve_all
 from support.house import owner_of
 from support.owing import enterprise, owed
 from support.serving import OPENING_CREDITS
-from support.spending import differences_in, release, run, settle, spend
+from support.paying import differences_in, release, run, settle, spend
 
 COMMAND = Path(sys.executable).with_name("geopera-server")
 
