@@ -86,6 +86,8 @@ class Settings(BaseSettings):
             )
         if self.payments == "stripe" and not (self.stripe_secret_key and self.stripe_webhook_secret):
             raise SettingsRefused("GEOPERA_PAYMENTS=stripe needs GEOPERA_STRIPE_SECRET_KEY and GEOPERA_STRIPE_WEBHOOK_SECRET.")
+        if self.env == "production" and not self.stripe_api_base.startswith("https://"):
+            raise SettingsRefused("GEOPERA_STRIPE_API_BASE must be an https:// address in production. Unset it to ask Stripe.")
 
     def master_secret(self) -> bytes:
         """Returns the deployment's secret; in development one is made on first use and kept in the data folder.

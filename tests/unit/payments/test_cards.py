@@ -76,6 +76,14 @@ async def test_the_first_card_becomes_the_default(household):
         assert not await has_default_card(conn, stranger)
 
 
+async def test_a_card_of_a_processor_that_was_left_gives_way(household):
+    first = await attached(household.owner)
+    await household.sql("UPDATE payment_method SET processor = 'another'")
+    second, third = await attached(household.owner), await attached(household.owner)
+    assert (second["isDefault"], third["isDefault"]) == (True, False)
+    assert [card["isDefault"] for card in await listed(household.owner) if card["id"] == first["id"]] == [False]
+
+
 async def test_attaching_a_saved_card_again_returns_it(household):
     first = await attached(household.owner)
     method_id = await method_id_of(household, first["id"])

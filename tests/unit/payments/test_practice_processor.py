@@ -167,6 +167,16 @@ async def test_a_card_without_consent_is_not_saved(processor):
         ({"env": "production"}, "GEOPERA_PAYMENTS=stripe"),
         ({"payments": "stripe"}, "GEOPERA_STRIPE_SECRET_KEY"),
         ({"payments": "stripe", "stripe_secret_key": "sk_test_1"}, "GEOPERA_STRIPE_WEBHOOK_SECRET"),
+        (
+            {
+                "env": "production",
+                "payments": "stripe",
+                "stripe_secret_key": "sk_live_1",
+                "stripe_webhook_secret": "whsec_1",
+                "stripe_api_base": "http://stripe.example",
+            },
+            "GEOPERA_STRIPE_API_BASE",
+        ),
     ],
 )
 async def test_a_processor_that_cannot_be_is_refused_with_what_to_set(tmp_path, given, named):

@@ -177,10 +177,12 @@ async def _insert(ctx: Context, saved: Saved) -> Row:
     if saved.card is None:
         raise _changed_meanwhile()
     require_room(await store.count_live(ctx.conn, ctx.organization_id))
-    first = await store.default_of(ctx.conn, ctx.organization_id) is None
-    return await store.insert(
-        ctx.conn, ctx.organization_id, saved.payer.processor, saved.card, row_id=new_id(), is_default=first, at=ctx.now
-    )
+    row = await store.insert(ctx.conn, ctx.organization_id, saved.payer.processor, saved.card, row_id=new_id(), at=ctx.now)
+    default = await store.default_of(ctx.conn, ctx.organization_id)
+    # A card of a processor that the deployment has left can be charged no more.
+    if default is None or default["processor"] != saved.payer.processor:
+        row = await store.set_default(ctx.conn, ctx.organization_id, row["id"])
+    return row
 
 
 async def _keep(ctx: Context, payer: Payer) -> None:

@@ -79,13 +79,11 @@ async def count_live(conn: Connection, organization_id: str) -> int:
     return 0 if row is None else int(row["cards"])
 
 
-async def insert(
-    conn: Connection, organization_id: str, processor: str, card: Card, *, row_id: str, is_default: bool, at: datetime
-) -> Row:
+async def insert(conn: Connection, organization_id: str, processor: str, card: Card, *, row_id: str, at: datetime) -> Row:
     """A newly saved card; psycopg's UniqueViolation when the processor's id is saved already."""
     cursor = await conn.execute(
         "INSERT INTO payment_method (id, organization_id, processor, method_id, brand, last4, exp_month, exp_year,"
-        " holder_name, is_default, created_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING *",
+        " holder_name, created_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING *",
         (
             row_id,
             organization_id,
@@ -96,7 +94,6 @@ async def insert(
             card.exp_month,
             card.exp_year,
             card.holder_name,
-            is_default,
             at,
         ),
     )
