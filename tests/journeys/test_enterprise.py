@@ -165,3 +165,34 @@ async def test_only_what_was_delivered_of_a_failed_order_is_billed(server, share
     )
     assert made["total_aud"] == saved["consumed_aud"]
     assert made["total_aud"] < order["totalAud"] / 2 + 1
+
+
+async def test_no_debt_slips_in_behind_a_change_of_mode(server, shared_data):
+    """Orders and a change back to paying before, at once: nobody who pays before owes anything."""
+    aoi = await open_archive(server, shared_data)
+    operator, organization_id = await server.operator(), server.place.home.organization_id
+    mode = {"organization_id": organization_id, "enterprise": True}
+    body = {
+        "projectId": server.place.home.project_id,
+        "captures": [{"id": "TEST_BOLZANO_1", "host": "test-archive", "geometry": slice_of(aoi, 0, 0.02)}],
+    }
+    for attempt in range(4):
+        await operator.op("billing.admin.set_billing_mode", mode)
+        placing = [server.home.post("orders.archive.place", body) for _ in range(3)]
+        changed, *placed = await asyncio.gather(
+            operator.post("billing.admin.set_billing_mode", {**mode, "enterprise": False}), *placing
+        )
+        [row] = await server.sql(
+            "SELECT billing_mode, (SELECT count(*) FROM accrual a WHERE a.organization_id = o.id AND a.invoice_id IS NULL"
+            " AND a.reversed_at IS NULL) AS owed FROM organization o WHERE id = %s",
+            organization_id,
+        )
+        assert row["billing_mode"] == ("prepaid" if changed.status_code == 200 else "enterprise")
+        assert row["billing_mode"] == "enterprise" or row["owed"] == 0
+        assert {answer.status_code for answer in placed} <= {202, 409}
+        for answer in placed:
+            if answer.status_code == 202:
+                await server.until_ended(answer.json()["id"])
+        await operator.post(
+            "billing.enterprise.mark_invoiced", {"organization_id": organization_id, "reference": f"R{attempt}"}
+        )

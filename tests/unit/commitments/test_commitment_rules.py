@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 
+from geopera_server.domains.commitments.burning import as_piece
 from geopera_server.domains.commitments.rules import (
     Commitment,
     Delivery,
@@ -108,3 +109,15 @@ def test_percentages_are_told_of_once():
     assert percents_reached(Decimal(50), 0) == [50]
     assert percents_reached(Decimal(130), 50) == [80, 100]
     assert percents_reached(Decimal(130), 100) == []
+
+
+def test_a_part_of_a_group_weighs_what_it_is_billed():
+    """As the failing of an order prices it: by the share of the area, half a credit rounded up."""
+    square = {"type": "Polygon", "coordinates": [[[0, 0], [0.01, 0], [0.01, 0.01], [0, 0.01], [0, 0]]]}
+    group = {"credits": 101, "product": None, "host": "h", "collection": "c", "shapes": [square, square]}
+    area = as_piece({**group, "area_sqkm": 100.0}, None).sqkm
+    assert area == Decimal("1.2309")
+    whole = as_piece({**group, "area_sqkm": 2.4618, "shapes": None}, "p")
+    assert (whole.sqkm, whole.credits, whole.names) == (Decimal("2.4618"), 101, frozenset({"h/c", "c", "p"}))
+    assert as_piece({**group, "area_sqkm": 2.4618}, None).credits == 51
+    assert as_piece({**group, "area_sqkm": 1.0}, None) == Piece(names=frozenset({"h/c", "c"}), sqkm=Decimal("1.0"), credits=101)

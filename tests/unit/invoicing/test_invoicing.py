@@ -227,6 +227,13 @@ async def test_a_shortfall_that_its_month_missed_is_billed_later(household):
     assert [line["kind"] for line in made["invoice"]["lines"]] == ["order", "take_or_pay"]
 
 
+async def test_a_shortfall_of_who_pays_before_is_billed_too(household):
+    await commit(household, 10, 3, "2024-02-01", "2024-02-29")
+    made = await bill(household, "R")
+    assert [(line["kind"], line["amount_aud"]) for line in made["invoice"]["lines"]] == [("take_or_pay", 30.0)]
+    assert await unbillable(household, "S") == (409, "illegal_state")
+
+
 async def test_an_order_across_the_amount_is_billed_in_two_lines(household):
     await enterprise(household)
     saved = await commit(household, 20, 3, "2026-03-01", "2026-03-31")

@@ -108,6 +108,7 @@ async def test_a_draft_is_the_operators(household):
     given = {"invoice_id": made["id"], "status": "paid"}
     assert await household.operator.refused("billing.admin.invoices.set_status", given) == (409, "illegal_state")
     assert (await household.operator.op("billing.admin.invoices.set_status", {**given, "status": "void"}))["status"] == "void"
+    assert await household.owner.op("billing.invoices.list") == {"invoices": [], "total": 0}
 
 
 async def test_numbers_follow_on_each_other_in_a_crowd(household):

@@ -48,10 +48,11 @@ CREATE TABLE invoice_line (
     unit               text    NOT NULL,
     unit_price_credits numeric NOT NULL,
     credits            bigint  NOT NULL,
+    subject_id         uuid    GENERATED ALWAYS AS (coalesce(order_id, job_id)) STORED,
     PRIMARY KEY (invoice_id, position),
     CHECK ((sqkm IS NULL) = (commitment_id IS NULL))
 );
-CREATE INDEX invoice_line_by_order ON invoice_line (invoice_id, order_id);
+CREATE INDEX invoice_line_by_subject ON invoice_line (invoice_id, subject_id);
 CREATE INDEX invoice_line_by_commitment ON invoice_line (commitment_id) WHERE commitment_id IS NOT NULL;
 
 CREATE INDEX ledger_entry_by_invoice ON ledger_entry (invoice_id) WHERE invoice_id IS NOT NULL;

@@ -18,7 +18,7 @@ from shapely.geometry import shape
 
 from geopera_server.db.pool import Connection, Row
 from geopera_server.domains.commitments import store
-from geopera_server.domains.commitments.rules import Allotment, Commitment, Delivery, Part, Piece, Use, allot
+from geopera_server.domains.commitments.rules import Allotment, Commitment, Delivery, Part, Piece, Use, allot, rounded
 from geopera_server.kernel.geometry import area_sqkm, polygonal
 
 
@@ -75,7 +75,7 @@ def as_commitment(row: Mapping[str, Any]) -> Commitment:
 
 def as_delivery(row: Mapping[str, Any]) -> Delivery:
     """Returns a delivery from its row."""
-    pieces = tuple(_piece(group, row["data_product_id"]) for group in row["groups"] or ())
+    pieces = tuple(as_piece(group, row["data_product_id"]) for group in row["groups"] or ())
     return Delivery(
         key=row["key"],
         at=row["at"],
@@ -86,12 +86,13 @@ def as_delivery(row: Mapping[str, Any]) -> Delivery:
     )
 
 
-def _piece(group: Mapping[str, Any], order_product: str | None) -> Piece:
+def as_piece(group: Mapping[str, Any], order_product: str | None) -> Piece:
+    """Returns what was delivered of a group: all of it, or the area that its `shapes` cover together."""
     area = whole = Decimal(str(group["area_sqkm"]))
     price = int(group["credits"])
     if group["shapes"] is not None:
         area = min(whole, area_sqkm(polygonal(shapely.union_all([shape(each) for each in group["shapes"]]))))
-        price = round(price * area / whole) if whole else 0
+        price = rounded(price * area / whole) if whole else 0
     return Piece(names=product_names(group, order_product), sqkm=area, credits=price)
 
 

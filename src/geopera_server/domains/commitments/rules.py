@@ -126,7 +126,7 @@ class Allotment:
 
 def at_rate(sqkm: Decimal, rate_credits: int) -> int:
     """Returns what an area costs at a rate per km², half a credit rounded up."""
-    return _rounded(sqkm * rate_credits)
+    return rounded(sqkm * rate_credits)
 
 
 def allot(commitments: Iterable[Commitment], deliveries: Sequence[Delivery], *, until: datetime | None = None) -> Allotment:
@@ -162,7 +162,7 @@ def _parts(
         if taken > 0:
             left[commitment.id] -= taken
             covered[commitment.id] = covered.get(commitment.id, NOTHING) + taken
-            share = _rounded(piece_credits * taken / piece.sqkm)
+            share = rounded(piece_credits * taken / piece.sqkm)
             own_price[commitment.id] = own_price.get(commitment.id, 0) + share
     parts = dict(delivery.billed) if delivery.billed is not None else _priced(delivery, commitments, covered, own_price)
     for commitment_id, use in uses.items():
@@ -199,12 +199,13 @@ def spread(delivery: Delivery) -> list[int]:
     running = NOTHING
     for weight in weights:
         running += weight
-        upto = _rounded(delivery.credits * running / total) if total else 0
+        upto = rounded(delivery.credits * running / total) if total else 0
         shares.append(upto - sum(shares))
     return shares
 
 
-def _rounded(amount: Decimal) -> int:
+def rounded(amount: Decimal) -> int:
+    """Returns whole credits, half a credit rounded up."""
     return int(amount.quantize(Decimal(1), ROUND_HALF_UP))
 
 

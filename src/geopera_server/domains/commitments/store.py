@@ -63,7 +63,7 @@ _DELIVERED = (
     "       AND c.capture_id = shown ->> 'id')) END) ORDER BY g.position)"
     "  FROM order_group g WHERE g.order_id = d.order_id AND (o.status = 'fulfilled' OR g.settled_at IS NOT NULL)) AS groups,"
     " (SELECT jsonb_agg(jsonb_build_object('commitment_id', l.commitment_id, 'sqkm', l.sqkm, 'credits', l.credits))"
-    "  FROM invoice_line l WHERE l.invoice_id = d.invoice_id AND (l.order_id = d.order_id OR l.job_id = d.job_id)) AS lines"
+    "  FROM invoice_line l WHERE l.invoice_id = d.invoice_id AND l.subject_id = coalesce(d.order_id, d.job_id)) AS lines"
     " FROM delivered d LEFT JOIN orders o ON o.id = d.order_id WHERE d.at >= %(since)s ORDER BY d.at, d.key"
 )
 

@@ -77,7 +77,8 @@ async def invoice_of(conn: Connection, invoice_id: str) -> Row | None:
 async def newest_of(conn: Connection, organization_id: str, limit: int) -> list[Row]:
     """An organization's invoices that were issued, newest first."""
     cursor = await conn.execute(
-        _WITH_LINES + " WHERE i.organization_id = %s AND i.status <> 'draft' ORDER BY i.created_at DESC, i.id DESC LIMIT %s",
+        _WITH_LINES
+        + " WHERE i.organization_id = %s AND i.issued_at IS NOT NULL ORDER BY i.created_at DESC, i.id DESC LIMIT %s",
         (organization_id, limit),
     )
     return await cursor.fetchall()
@@ -86,7 +87,7 @@ async def newest_of(conn: Connection, organization_id: str, limit: int) -> list[
 async def count_of(conn: Connection, organization_id: str) -> int:
     """How many invoices of an organization were issued."""
     cursor = await conn.execute(
-        "SELECT count(*) AS found FROM invoice WHERE organization_id = %s AND status <> 'draft'", (organization_id,)
+        "SELECT count(*) AS found FROM invoice WHERE organization_id = %s AND issued_at IS NOT NULL", (organization_id,)
     )
     row = await cursor.fetchone()
     return 0 if row is None else int(row["found"])
