@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from psycopg import errors
 
 from geopera_server.domains.payments import charging
 from geopera_server.kernel.errors import OperationError
@@ -356,3 +357,42 @@ async def test_a_request_cannot_be_rejected_while_it_is_charged(household, monke
     assert await attempt(household.owner, APPROVE, asked["id"]) == (200, "approved")
     assert len(await check_charges(household.sql)) == 1
     assert len(await events(household, "approval.decided")) == 1
+
+
+async def test_what_was_decided_stays(household):
+    asked = await household.owner.op(REQUEST, {"credits": AMOUNT})
+    with pytest.raises(errors.IntegrityConstraintViolation):
+        await household.sql("UPDATE approval SET credits = 1")
+    await household.owner.op(REJECT, {"approval_id": asked["id"]})
+    for change in ("UPDATE approval SET status = 'pending', decided_at = NULL", "DELETE FROM approval"):
+        with pytest.raises(errors.IntegrityConstraintViolation):
+            await household.sql(change)
+
+
+async def test_money_that_comes_after_all_is_credits_although_the_request_was_rejected(household):
+    """A processor may say of a charge that had failed that it has succeeded."""
+    await with_card(household, "pm_card_chargeDeclined")
+    asked = await household.owner.op(REQUEST, {"credits": AMOUNT})
+    assert (await household.owner.refused(APPROVE, {"approval_id": asked["id"]}))[0] == 402
+    await household.owner.op(REJECT, {"approval_id": asked["id"]})
+    await household.sql("UPDATE test_processor_intent SET status = 'succeeded'")
+    await resolve_all(household)
+    assert len(await check_charges(household.sql)) == 1
+    assert await balance(household) == OPENING_CREDITS + AMOUNT
+    assert (await household.owner.op(GET, {"approval_id": asked["id"]}))["status"] == "rejected"
+
+
+async def test_who_comes_back_with_the_same_key_has_approved(household):
+    """The card holder's confirmation has brought the credits before the approver came back; another key is another call."""
+    await with_card(household, "pm_card_authenticationRequired")
+    other = await colleague(household, "admin")
+    asked = await (await key_of_home(household)).op(REQUEST, {"credits": AMOUNT})
+    body = {"approval_id": asked["id"]}
+    assert (await household.owner.refused(APPROVE, body, key="k"))[0] == 402
+    await confirm(household)
+    await resolve_all(household)
+    assert await other.refused(APPROVE, body, key="k") == (409, "illegal_state")
+    assert (await household.owner.op(APPROVE, body, key="k"))["decided_by"] == household.place.home.user_id
+    assert await household.owner.refused(APPROVE, body, key="other") == (409, "illegal_state")
+    assert await household.owner.refused(APPROVE, body) == (409, "illegal_state")
+    assert len(await check_charges(household.sql)) == 1
