@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+import orjson
+
 from geopera_server.domains.billing.store import crons as store
 from geopera_server.kernel.errors import OperationError
 from geopera_server.kernel.pipeline import Call, Kernel
@@ -103,16 +105,17 @@ async def _run_once(kernel: Kernel, registry: Registry, cron: Cron) -> None:
 
 
 async def _outcome(kernel: Kernel, registry: Registry, cron: Cron) -> str | None:
-    """Returns None when the operation went well, else what came instead."""
+    """Returns None when the operation went well with everybody, else what came instead."""
     try:
-        await kernel.run(Call(operation=registry.get(cron.name), given={}, principal=clock()))
+        reply = await kernel.run(Call(operation=registry.get(cron.name), given={}, principal=clock()))
     except OperationError as refusal:
         logger.warning("%s: %s", cron.name, refusal)
         return refusal.code
     except Exception as error:
         logger.exception("%s broke", cron.name)
         return type(error).__name__
-    return None
+    failed = orjson.loads(reply.body).get("failed", 0)
+    return f"{failed} failed" if failed else None
 
 
 def next_monthly_run(at: datetime) -> datetime:
