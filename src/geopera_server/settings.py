@@ -54,7 +54,10 @@ class Settings(BaseSettings):
     host_auth: dict[str, SecretStr] = Field(
         default_factory=dict, description="Authorization header of imagery hosts, by the auth_ref that sources name, as JSON"
     )
-    payments: Literal["test", "stripe"] = Field("test", description="card processor; test moves no money, not for production")
+    payments: Literal["none", "test", "stripe"] | None = Field(
+        None,
+        description="card processor; test moves no money and is not for production; by default test, in production none",
+    )
     stripe_secret_key: SecretStr | None = Field(None, description="Stripe's secret or restricted key, sk_… or rk_…")
     stripe_webhook_secret: SecretStr | None = Field(None, description="Stripe's signing secret of our webhook, whsec_…")
     stripe_api_base: str = Field("https://api.stripe.com", description="where Stripe's API is asked")
@@ -77,12 +80,17 @@ class Settings(BaseSettings):
         if self.cron_secret is not None and len(self.cron_secret.get_secret_value()) < 32:
             raise SettingsRefused("GEOPERA_CRON_SECRET is too short: use at least 32 random characters.")
 
+    @property
+    def card_processor(self) -> Literal["none", "test", "stripe"]:
+        """The card processor that is chosen: by default the test processor, and none in production."""
+        return self.payments or ("none" if self.env == "production" else "test")
+
     def require_payments(self) -> None:
         """Raises SettingsRefused for the test processor in production, and for Stripe without its keys."""
         if self.payments == "test" and self.env == "production":
             raise SettingsRefused(
                 "GEOPERA_PAYMENTS=test gives credits for no money and is not for production. Set GEOPERA_PAYMENTS=stripe,"
-                " GEOPERA_STRIPE_SECRET_KEY and GEOPERA_STRIPE_WEBHOOK_SECRET."
+                " GEOPERA_STRIPE_SECRET_KEY and GEOPERA_STRIPE_WEBHOOK_SECRET, or GEOPERA_PAYMENTS=none to take no cards."
             )
         if self.payments == "stripe" and not (self.stripe_secret_key and self.stripe_webhook_secret):
             raise SettingsRefused("GEOPERA_PAYMENTS=stripe needs GEOPERA_STRIPE_SECRET_KEY and GEOPERA_STRIPE_WEBHOOK_SECRET.")

@@ -27,6 +27,10 @@ class ProcessorUnreachable(ProcessorError):
     """No answer came, or none that makes sense: whether the request was carried out is not known."""
 
 
+class NoProcessor(ProcessorError):
+    """There is no processor: the deployment takes no cards."""
+
+
 class NoSuchObject(ProcessorError):
     """The processor does not know the customer, card or intent."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from geopera_server.adapters.payments.absent import AbsentProcessor
 from geopera_server.adapters.payments.signing import SignedNotices
 from geopera_server.adapters.payments.testing import PracticeProcessor
 from geopera_server.ports import Connect
@@ -21,11 +22,17 @@ async def make_processor(settings: Settings, connect: Connect) -> AsyncIterator[
     Raises SettingsRefused for the test processor in production, and for Stripe without its keys.
     """
     settings.require_payments()
-    if settings.payments == "test":
-        yield _practice(settings, connect)
-        return
-    async with _stripe(settings) as processor:
-        yield processor
+    match settings.card_processor:
+        case "none":
+            absent = AbsentProcessor()
+            yield Processor(
+                name="none", env="prod", cards=absent, charges=absent, notices=absent, timeout_s=settings.payment_timeout_s
+            )
+        case "test":
+            yield _practice(settings, connect)
+        case "stripe":
+            async with _stripe(settings) as processor:
+                yield processor
 
 
 def practice_of(processor: Processor) -> PracticeProcessor | None:

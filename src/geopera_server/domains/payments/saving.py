@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from geopera_server.domains.payments.store import cards as store
 from geopera_server.kernel.context import Outside
 from geopera_server.kernel.errors import Conflict, Denied, InvalidInput, NotFound, PaymentRequired, Unavailable
-from geopera_server.ports.payments import Card, CardRefused, NoSuchObject, ProcessorError, ProcessorUnreachable
+from geopera_server.ports.payments import Card, CardRefused, NoProcessor, NoSuchObject, ProcessorError, ProcessorUnreachable
 from geopera_server.values.encoding import canonical
 
 logger = logging.getLogger(__name__)
@@ -40,6 +40,8 @@ def asked_of_processor() -> Iterator[None]:
             code="upstream_timeout",
             retry_after_s=5,
         ) from error
+    except NoProcessor as error:
+        raise Unavailable("This deployment takes no cards. Ask its operator for credits.", code="upstream_error") from error
     except ProcessorError as error:
         logger.warning("the card processor refuses: %s (%s)", error, error.code)
         raise Unavailable(
