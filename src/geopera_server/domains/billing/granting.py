@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from geopera_server.db.pool import Row
+from geopera_server.domains.billing.standing import collect_if_owing
 from geopera_server.domains.billing.store import wallets
 from geopera_server.domains.invoicing.periods import month_of
 from geopera_server.domains.payments.low_balance import notice_credit
@@ -48,6 +49,8 @@ async def grant(ctx: Context, organization_id: str, *, actor_id: str | None = No
         posting = postings.Posting(reason=reason, credits=amount, external_ref=reference)
         await notice_credit(ctx, await postings.post(ctx.conn, _cause(ctx, organization_id, actor_id), posting))
         given[reason] = amount
+    if given:
+        await collect_if_owing(ctx, organization_id)
     return Granted(signup=given.get("signup_grant", 0), monthly=given.get("monthly_grant", 0))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from geopera_server.domains.billing.operations.monthly import collect
+from geopera_server.domains.billing.standing import COLLECT
 from geopera_server.domains.billing.store import months, wallets
 from geopera_server.kernel.errors import Conflict, NotFound
 from geopera_server.kernel.jobs import JobRun, TryAgain, background, finish
@@ -15,7 +16,7 @@ from geopera_server.kernel.principal import service
 logger = logging.getLogger(__name__)
 
 
-@background("billing.collect")
+@background(COLLECT)
 async def collect_open_months(run: JobRun) -> None:
     """Pays open months from the balance, oldest first, as far as it goes; the card is left for the daily round."""
     call_for = service(organization_id=run.entity_id)

@@ -6,12 +6,22 @@ from datetime import datetime
 
 from geopera_server.db.pool import Connection
 from geopera_server.domains.billing.store import months, standing
+from geopera_server.kernel.context import Context
 from geopera_server.ledger.reading import balance_of
+
+COLLECT = "billing.collect"
 
 
 async def owes(conn: Connection, organization_id: str, at: datetime) -> None:
     """Makes an organization past due; since when counts from the first time."""
     await standing.set_owing(conn, organization_id, at, at)
+
+
+async def collect_if_owing(ctx: Context, organization_id: str) -> None:
+    """Queues the paying of open months, after credits have come in for an organization that owes."""
+    organization = await standing.organization_of(ctx.conn, organization_id)
+    if organization is not None and organization["past_due_since"] is not None:
+        ctx.enqueue(COLLECT, organization_id, organization_id=organization_id)
 
 
 async def settled(conn: Connection, organization_id: str, at: datetime) -> bool:

@@ -36,7 +36,9 @@ async def owner_of(conn: Connection, commitment_id: str) -> str | None:
 
 async def lock_organization(conn: Connection, organization_id: str) -> bool:
     """Keeps others from changing an organization's commitments and invoices until this transaction ends."""
-    cursor = await conn.execute("SELECT 1 FROM organization WHERE id = %s FOR NO KEY UPDATE", (organization_id,))
+    cursor = await conn.execute(
+        "SELECT 1 FROM organization WHERE id = %s AND purged_at IS NULL FOR NO KEY UPDATE", (organization_id,)
+    )
     return await cursor.fetchone() is not None
 
 

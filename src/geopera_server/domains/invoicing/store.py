@@ -96,7 +96,8 @@ async def count_of(conn: Connection, organization_id: str) -> int:
 async def lock_organization(conn: Connection, organization_id: str) -> Row | None:
     """The organization, whose invoices and commitments nobody else changes until this transaction ends."""
     cursor = await conn.execute(
-        "SELECT id, name, billing_mode FROM organization WHERE id = %s FOR NO KEY UPDATE", (organization_id,)
+        "SELECT id, name, billing_mode FROM organization WHERE id = %s AND purged_at IS NULL FOR NO KEY UPDATE",
+        (organization_id,),
     )
     return await cursor.fetchone()
 
@@ -121,7 +122,9 @@ async def is_debited(conn: Connection, organization_id: str, invoice_id: str) ->
 
 async def organization_of(conn: Connection, organization_id: str) -> Row | None:
     """The organization and how it pays."""
-    cursor = await conn.execute("SELECT id, name, billing_mode FROM organization WHERE id = %s", (organization_id,))
+    cursor = await conn.execute(
+        "SELECT id, name, billing_mode FROM organization WHERE id = %s AND purged_at IS NULL", (organization_id,)
+    )
     return await cursor.fetchone()
 
 
@@ -159,7 +162,9 @@ async def accruals_of(conn: Connection, organization_id: str, order_ids: Sequenc
 
 async def lock_billing_mode(conn: Connection, organization_id: str) -> str | None:
     """How an organization pays; nobody else changes that or places anything to be paid afterwards until this ends."""
-    cursor = await conn.execute("SELECT billing_mode FROM organization WHERE id = %s FOR UPDATE", (organization_id,))
+    cursor = await conn.execute(
+        "SELECT billing_mode FROM organization WHERE id = %s AND purged_at IS NULL FOR UPDATE", (organization_id,)
+    )
     row = await cursor.fetchone()
     return None if row is None else str(row["billing_mode"])
 

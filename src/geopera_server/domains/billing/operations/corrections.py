@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, field_validator
 
 from geopera_server.domains.billing.presenting import as_ledger_entry
 from geopera_server.domains.billing.shapes import LedgerEntry
+from geopera_server.domains.billing.standing import collect_if_owing
 from geopera_server.domains.billing.store import wallets
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.errors import Conflict, InvalidInput, NotFound, PaymentRequired
@@ -71,6 +72,8 @@ async def admin_grant_credits(ctx: Context, given: GrantCreditsInput) -> GrantCr
     if entry is None:
         entry = await postings.post(ctx.conn, _cause(ctx, given), posting)
         _check_debt(entry, given)
+        if given.credits > 0:
+            await collect_if_owing(ctx, given.organization_id)
     elif (entry["credits"], entry["note"], entry["order_id"]) != (given.credits, given.reason, given.order_id):
         raise Conflict("This Idempotency-Key was used for another grant. Send a new one.", code="idempotency_mismatch")
     return GrantCreditsOutput(ledger_entry=as_ledger_entry(entry), balance=entry["balance_after"])

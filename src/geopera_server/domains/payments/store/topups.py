@@ -192,15 +192,15 @@ async def to_look_at(conn: Connection, at: datetime, *, limit: int) -> list[Row]
 
 async def past_due(conn: Connection, organization_id: str) -> bool:
     """Whether a payment of the organization is past due."""
-    cursor = await conn.execute("SELECT standing = 'past_due' AS owes FROM organization WHERE id = %s", (organization_id,))
+    cursor = await conn.execute("SELECT past_due_since IS NOT NULL AS owes FROM organization WHERE id = %s", (organization_id,))
     row = await cursor.fetchone()
     return row is not None and bool(row["owes"])
 
 
 async def set_past_due(conn: Connection, organization_id: str) -> None:
-    """Marks an active organization as owing a payment."""
+    """Marks an organization as owing a payment; one that is suspended or going to be deleted is that all the same."""
     await conn.execute(
-        "UPDATE organization SET standing = 'past_due' WHERE id = %s AND standing = 'active'", (organization_id,)
+        "UPDATE organization SET past_due_since = coalesce(past_due_since, now()) WHERE id = %s", (organization_id,)
     )
 
 

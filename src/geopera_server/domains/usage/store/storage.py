@@ -133,14 +133,14 @@ async def billed_organizations(conn: Connection) -> list[str]:
     """The organizations with a plan or a balance."""
     cursor = await conn.execute(
         "SELECT o.id FROM organization o LEFT JOIN ledger_account a ON a.organization_id = o.id"
-        " WHERE EXISTS (SELECT FROM plan p WHERE p.id = o.plan_id) OR a.balance <> 0 ORDER BY o.id"
+        " WHERE o.purged_at IS NULL AND (EXISTS (SELECT FROM plan p WHERE p.id = o.plan_id) OR a.balance <> 0) ORDER BY o.id"
     )
     return [row["id"] for row in await cursor.fetchall()]
 
 
 async def organization_exists(conn: Connection, organization_id: str) -> bool:
     """Whether there is such an organization."""
-    cursor = await conn.execute("SELECT 1 FROM organization WHERE id = %s", (organization_id,))
+    cursor = await conn.execute("SELECT 1 FROM organization WHERE id = %s AND purged_at IS NULL", (organization_id,))
     return await cursor.fetchone() is not None
 
 
