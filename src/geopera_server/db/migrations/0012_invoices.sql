@@ -57,25 +57,31 @@ CREATE INDEX invoice_line_by_commitment ON invoice_line (commitment_id) WHERE co
 
 CREATE INDEX ledger_entry_by_invoice ON ledger_entry (invoice_id) WHERE invoice_id IS NOT NULL;
 
--- An invoice is what its lines say, at the end of every transaction that writes one.
+-- An invoice is what its lines say: once its transaction ends, and after whatever adds lines to it.
 CREATE FUNCTION invoice_adds_up() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    wanted uuid := CASE TG_TABLE_NAME WHEN 'invoice' THEN (to_jsonb(NEW) ->> 'id')::uuid ELSE (to_jsonb(NEW) ->> 'invoice_id')::uuid END;
-    total  bigint;
-    lines  bigint;
+    lines bigint;
 BEGIN
-    SELECT total_credits INTO total FROM invoice WHERE id = wanted;
-    SELECT coalesce(sum(credits), 0) INTO lines FROM invoice_line WHERE invoice_id = wanted;
-    IF total <> lines THEN
-        RAISE EXCEPTION 'invoice % is of % credits and its lines of %', wanted, total, lines
+    SELECT coalesce(sum(credits), 0) INTO lines FROM invoice_line WHERE invoice_id = NEW.id;
+    IF NEW.total_credits <> lines THEN
+        RAISE EXCEPTION 'invoice % is of % credits and its lines of %', NEW.id, NEW.total_credits, lines
             USING ERRCODE = 'integrity_constraint_violation';
     END IF;
     RETURN NULL;
 END $$;
 CREATE CONSTRAINT TRIGGER invoice_adds_up AFTER INSERT ON invoice
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION invoice_adds_up();
-CREATE CONSTRAINT TRIGGER invoice_line_adds_up AFTER INSERT ON invoice_line
-    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION invoice_adds_up();
+
+CREATE FUNCTION invoice_lines_add_up() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM invoice i JOIN invoice_line l ON l.invoice_id = i.id
+                WHERE i.id IN (SELECT invoice_id FROM added) GROUP BY i.id HAVING i.total_credits <> sum(l.credits)) THEN
+        RAISE EXCEPTION 'the lines of an invoice are written at once and add up' USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER invoice_lines_add_up AFTER INSERT ON invoice_line REFERENCING NEW TABLE AS added
+    FOR EACH STATEMENT EXECUTE FUNCTION invoice_lines_add_up();
 
 -- Of an invoice only its status moves on, and only forward.
 CREATE FUNCTION invoice_keeps() RETURNS trigger LANGUAGE plpgsql AS $$
