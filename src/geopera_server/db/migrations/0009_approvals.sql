@@ -48,7 +48,7 @@ BEGIN
     PERFORM FROM approval a WHERE a.id = NEW.approval_id AND a.organization_id = NEW.organization_id
         AND a.credits = NEW.credits AND a.status = 'pending' FOR SHARE;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'approval % is not pending any more', NEW.approval_id USING ERRCODE = 'GP002';
+        RAISE EXCEPTION 'approval % is not pending any more', NEW.approval_id USING ERRCODE = 'GP003';
     END IF;
     RETURN NEW;
 END $$;

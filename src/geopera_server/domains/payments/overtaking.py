@@ -7,7 +7,7 @@ from psycopg import errors
 from geopera_server.kernel.context import Outside
 from geopera_server.kernel.interlude import Interlude
 
-NOT_WANTED = "GP002"
+NOT_WANTED = "GP003"
 
 
 def unless_overtaken(interlude: Interlude) -> Interlude:
