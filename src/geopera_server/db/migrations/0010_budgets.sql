@@ -73,11 +73,14 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
         ELSE subject_id = principal AND api_key IS NULL END
 $$;
 
-CREATE FUNCTION budget_is_missing(organization uuid, api_key uuid) RETURNS boolean LANGUAGE sql STABLE AS $$
-    SELECT EXISTS (SELECT FROM organization o WHERE o.id = organization AND o.settings @> '{"require_key_budget": true}')
-       AND NOT EXISTS (SELECT FROM budget b WHERE b.organization_id = organization AND b.subject_id = api_key
-                          AND b.subject_type = 'api_key' AND b.active AND b.deleted_at IS NULL)
-$$;
+CREATE FUNCTION budget_is_missing(organization uuid, api_key uuid) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM organization o WHERE o.id = organization AND o.settings @> '{"require_key_budget": true}') THEN
+        RETURN false;
+    END IF;
+    RETURN NOT EXISTS (SELECT FROM budget b WHERE b.organization_id = organization AND b.subject_id = api_key
+                          AND b.subject_type = 'api_key' AND b.active AND b.deleted_at IS NULL);
+END $$;
 
 CREATE FUNCTION refuse_key_without_budget(organization uuid, api_key uuid) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -158,12 +161,6 @@ DECLARE
     spend  uuid;
     begins boolean;
 BEGIN
-    IF entry.reason = 'reserve' AND entry.api_key_id IS NOT NULL THEN
-        PERFORM refuse_key_without_budget(entry.organization_id, entry.api_key_id);
-    END IF;
-    IF NOT EXISTS (SELECT FROM budget b WHERE b.organization_id = entry.organization_id AND b.deleted_at IS NULL) THEN
-        RETURN;
-    END IF;
     IF entry.hold_id IS NOT NULL THEN
         SELECT coalesce(h.order_id, h.job_id), entry.reason = 'reserve' AND h.reserved = 0 INTO spend, begins
           FROM ledger_hold h WHERE h.id = entry.hold_id AND h.organization_id = entry.organization_id;
@@ -197,7 +194,11 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'organization % has no ledger account', NEW.organization_id USING ERRCODE = 'foreign_key_violation';
     END IF;
-    IF NEW.reason IN ('reserve', 'release', 'settle', 'refund', 'charge_adjustment') THEN
+    IF NEW.reason = 'reserve' AND NEW.api_key_id IS NOT NULL THEN
+        PERFORM refuse_key_without_budget(NEW.organization_id, NEW.api_key_id);
+    END IF;
+    IF NEW.reason IN ('reserve', 'release', 'settle', 'refund', 'charge_adjustment')
+       AND EXISTS (SELECT FROM budget b WHERE b.organization_id = NEW.organization_id AND b.deleted_at IS NULL) THEN
         PERFORM budgets_follow_entry(NEW);
     END IF;
     -- Only an operator's correction may leave an account below zero.
