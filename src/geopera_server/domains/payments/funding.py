@@ -13,7 +13,7 @@ from geopera_server.db.pool import Connection, Row
 from geopera_server.domains.budgets.alerts import crossings
 from geopera_server.domains.payments.auto_topup import auto_topup_size
 from geopera_server.domains.payments.charging import Purchase, charge, granted
-from geopera_server.domains.payments.low_balance import notice_debit
+from geopera_server.domains.payments.low_balance import is_quiet, notice_debit
 from geopera_server.domains.payments.store import topups
 from geopera_server.domains.payments.terms import terms
 from geopera_server.kernel.context import Context, Outside
@@ -76,7 +76,8 @@ async def fund(
         if error.code != "insufficient_credits":
             raise
         raise Interlude(functools.partial(_cover, credits_needed, purpose, project_id)) from error
-    await notice_debit(ctx, entry)
+    if not is_quiet(means, entry["balance_after"]):
+        await notice_debit(ctx, entry)
     if means["has_budgets"]:
         await crossings(ctx)
     return Funded(mode=mode, hold_id=entry["hold_id"])

@@ -57,6 +57,16 @@ async def notice_credit(ctx: Context, entry: Row) -> None:
         await wallets.set_low_alerted(ctx.conn, organization_id, alerted=False)
 
 
+def is_quiet(alarm: Row, balance: int) -> bool:
+    """Says whether a debit that leaves this balance needs no notice, by an alarm that was read before the debit.
+
+    A spender who has read the alarm along with something else saves the reading of its own by asking this first. Between the two
+    the alarm may have been set off or armed by others, which matters only to a balance that is low.
+    """
+    wakes = alarm["auto_topup"] and balance < alarm["threshold_credits"]
+    return balance >= low_limit(alarm) and not wakes
+
+
 def low_limit(alarm: Row) -> int:
     """Returns the balance in credits below which it is low; 0 when nothing says so."""
     own = alarm["low_credit_threshold"]

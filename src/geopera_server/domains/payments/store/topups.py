@@ -13,12 +13,19 @@ OPEN = ("created", "confirming", "requires_action")
 
 
 async def means_of(conn: Connection, organization_id: str, purpose: str) -> Row | None:
-    """How an organization pays and what it has; whether a card was asked for this purpose, and whether budgets are kept."""
+    """How an organization pays and what it has; whether a card was asked for this purpose, and whether budgets are kept.
+
+    With what tells whether a balance is low; see low_balance.is_quiet.
+    """
     cursor = await conn.execute(
         "SELECT o.billing_mode, o.settings, a.balance,"
         " EXISTS (SELECT FROM topup t WHERE t.organization_id = o.id AND t.purpose = %s) AS asked,"
-        " EXISTS (SELECT FROM budget b WHERE b.organization_id = o.id AND b.deleted_at IS NULL) AS has_budgets"
-        " FROM organization o JOIN ledger_account a ON a.organization_id = o.id WHERE o.id = %s",
+        " EXISTS (SELECT FROM budget b WHERE b.organization_id = o.id AND b.deleted_at IS NULL) AS has_budgets,"
+        " o.settings -> 'low_credit_threshold' AS low_credit_threshold,"
+        " coalesce(w.last_purchase_credits, 0) AS last_purchase_credits, coalesce(w.low_alerted, false) AS low_alerted,"
+        " coalesce(w.auto_topup, false) AS auto_topup, w.threshold_credits"
+        " FROM organization o JOIN ledger_account a ON a.organization_id = o.id"
+        " LEFT JOIN wallet w ON w.organization_id = o.id WHERE o.id = %s",
         (purpose, organization_id),
     )
     return await cursor.fetchone()
