@@ -60,8 +60,8 @@ async def notice_credit(ctx: Context, entry: Row) -> None:
 def is_quiet(alarm: Row, balance: int) -> bool:
     """Says whether a debit that leaves this balance needs no notice, by an alarm that was read before the debit.
 
-    A spender who has read the alarm along with something else saves the reading of its own by asking this first. Between the two
-    the alarm may have been set off or armed by others, which matters only to a balance that is low.
+    Whoever has read the alarm along with something else saves a reading of its own by asking this first. Others may have set
+    it off or armed it in between, which matters only to a balance that is low.
     """
     wakes = alarm["auto_topup"] and balance < alarm["threshold_credits"]
     return balance >= low_limit(alarm) and not wakes
