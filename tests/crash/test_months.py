@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from geopera_server.kernel.crashing import CHARGE_POINTS, MONTH_POINTS
+from geopera_server.kernel.crashing import MONTH_POINTS
 from support.cards import check_charges, save_card
 from support.months import been_on
 from support.processes import up
@@ -75,7 +75,7 @@ async def check_paid_once(database, organization_id) -> None:
     assert row["standing"] == "active"
 
 
-@pytest.mark.parametrize("point", [*MONTH_POINTS, *CHARGE_POINTS])
+@pytest.mark.parametrize("point", [*MONTH_POINTS, "charge-made", "charge-recorded", "grant-before-commit"])
 async def test_the_clock_is_killed_and_the_owner_takes_it_up(point, organization_id, database, place, tmp_path, shared_data):
     with up(tmp_path, database, shared_data, GEOPERA_CRONS="true", GEOPERA_CRASH_AT=point, **SHORT) as first:
         assert first.was_killed(), f"the point {point} was not reached"
