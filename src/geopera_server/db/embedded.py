@@ -24,7 +24,7 @@ from geopera_server.db.cluster import USER, Cluster, major_of, make_socket_dir, 
 from geopera_server.db.folder_lock import FolderLock
 from geopera_server.db.postmaster import PORT, open_cluster
 
-__all__ = ["DATABASE", "EmbeddedPostgres", "EmbeddedPostgresError", "start_embedded"]
+__all__ = ["DATABASE", "EmbeddedPostgres", "EmbeddedPostgresError", "running_at", "start_embedded"]
 
 DATABASE = "geopera"
 
@@ -116,6 +116,25 @@ def start_embedded(
             raise
         running = _Running(child=child, claim=claim)
     return EmbeddedPostgres(cluster=cluster, start_timeout_s=start_timeout_s, _running=running)
+
+
+def running_at(data_dir: Path) -> str | None:
+    """Return a connection string for a server that somebody runs on `data_dir`; None when nobody does.
+
+    Only who may enter the folder of its socket can connect.
+    """
+    try:
+        noted = (pgdata_of(data_dir.resolve()) / "postmaster.pid").read_text().splitlines()
+    except OSError:
+        return None
+    if len(noted) < 5:
+        return None
+    dsn = make_conninfo(host=noted[4], port=PORT, user=USER, dbname=DATABASE)
+    try:
+        psycopg.connect(dsn, connect_timeout=5).close()
+    except psycopg.OperationalError:
+        return None
+    return dsn
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import psycopg
 
-from geopera_server.db.embedded import EmbeddedPostgres, EmbeddedPostgresError, start_embedded
+from geopera_server.db.embedded import EmbeddedPostgres, EmbeddedPostgresError, running_at, start_embedded
 from geopera_server.db.migrate import migrate
 from geopera_server.settings import Settings
 
@@ -34,6 +34,17 @@ def database(settings: Settings) -> Iterator[str]:
     with start_embedded(settings.data_dir / "postgres") as embedded, kept_running(embedded):
         dsn = embedded.dsn()
         _migrate(dsn)
+        yield dsn
+
+
+@contextlib.contextmanager
+def database_at_work(settings: Settings) -> Iterator[str]:
+    """Yields the address of the database, also while a server works on the embedded one; then it is left as it is."""
+    running = running_at(settings.data_dir / "postgres") if settings.database_url is None else None
+    if running is not None:
+        yield running
+        return
+    with database(settings) as dsn:
         yield dsn
 
 

@@ -19,7 +19,7 @@ import pytest
 from geopera_server.db import cluster as cluster_module
 from geopera_server.db.binaries import find_binaries
 from geopera_server.db.cluster import pgdata_of
-from geopera_server.db.embedded import EmbeddedPostgres, EmbeddedPostgresError, start_embedded
+from geopera_server.db.embedded import EmbeddedPostgres, EmbeddedPostgresError, running_at, start_embedded
 from geopera_server.db.folder_lock import FolderLock
 
 FAST = {"fsync": "off"}
@@ -192,6 +192,13 @@ class TestServer:
             # The death signal would reach it before any query of ours.
             assert answer(server, "SELECT body FROM note") == "kept"
             assert server.is_running()
+
+    def test_is_found_while_it_runs_and_only_then(self, data_dir, tmp_path):
+        assert running_at(tmp_path / "nothing") is None
+        assert running_at(data_dir) is None
+        with start_embedded(data_dir, settings=FAST) as server:
+            assert running_at(data_dir) == server.dsn()
+        assert running_at(data_dir) is None
 
     def test_address_settings_are_refused(self, data_dir):
         with pytest.raises(ValueError, match="listen_addresses cannot be set"):

@@ -9,7 +9,7 @@ from dataclasses import asdict
 import orjson
 
 from geopera_server.db.pool import make_pool
-from geopera_server.db.presence import database
+from geopera_server.db.presence import database_at_work
 from geopera_server.ledger.verifying import Extent, differences, extent_of, one_moment
 from geopera_server.settings import Settings
 from geopera_server.transports.cli.trouble import Trouble
@@ -23,7 +23,7 @@ def verify_ledger(settings: Settings, *, organization_id: str | None, as_json: b
     """
     if organization_id is not None and not is_id(organization_id):
         raise _unknown(organization_id)
-    with database(settings) as dsn:
+    with database_at_work(settings) as dsn:
         return asyncio.run(_verified(dsn, organization_id, as_json=as_json))
 
 
