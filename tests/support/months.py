@@ -13,7 +13,7 @@ from geopera_server.values.clock import now
 
 
 def month_before(period: Period) -> Period:
-    return last_closed(period.start)
+    return Period(period.year - (period.month == 1), (period.month - 2) % 12 + 1)
 
 
 def been_on(dsn: str, organization_id: str, plan_id: str, *, since: datetime | None = None) -> Period:

@@ -7,7 +7,9 @@ from datetime import timedelta
 
 import pytest
 
+from geopera_server.domains.billing.monthly import last_closed
 from geopera_server.domains.billing.operations.monthly import collect, suspend_overdue
+from geopera_server.domains.invoicing.periods import Period
 from geopera_server.kernel.errors import OperationError
 from geopera_server.kernel.principal import service
 from support.cards import check_charges, save_card
@@ -222,3 +224,10 @@ async def test_only_admins_of_the_organization_and_operators_run_it(household, g
     assert await household.owner.refused(RUN, {"organization_id": "nonsense"}) == (404, "not_found")
     assert (await household.operator.op(RUN, given))["status"] == "nothing_due"
     assert await household.owner.refused(CRON) == (403, "missing_scope")
+
+
+def test_a_month_is_closed_once_it_is_counted():
+    march = Period(2028, 3)
+    assert last_closed(march.start) == last_closed(march.start + timedelta(minutes=14)) == Period(2028, 1)
+    assert last_closed(march.start + timedelta(minutes=15)) == Period(2028, 2)
+    assert last_closed(Period(2028, 1).start + timedelta(days=2)) == Period(2027, 12)

@@ -7,6 +7,7 @@ from the balance until balance and card together cover the whole month.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import count
 from typing import Any
@@ -29,6 +30,7 @@ from geopera_server.ledger import postings, reading
 from geopera_server.values.clock import now
 from geopera_server.values.ids import is_id, new_id
 
+COUNTED_AFTER = timedelta(minutes=15)
 _FINAL = {"billed": "already_billed", "nothing_due": "nothing_due"}
 _DESCRIPTIONS = {
     "plan_fee": "Plan, {quantity} days of {period}",
@@ -47,9 +49,9 @@ class Outcome:
     status: str
 
 
-def last_closed(at: Any) -> Period:
-    """Returns the month before that of a time."""
-    this = month_of(at)
+def last_closed(at: datetime) -> Period:
+    """Returns the last month that is over and counted: what servers have counted in memory is written by then."""
+    this = month_of(at - COUNTED_AFTER)
     return Period(this.year - (this.month == 1), (this.month - 2) % 12 + 1)
 
 
