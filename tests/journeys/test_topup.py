@@ -10,7 +10,7 @@ from geopera_server.adapters.payments import practice_of
 from geopera_server.domains.payments.upkeep import look_after_charges
 from support.cards import check_charges, save_card
 from support.market import opened_market
-from support.serving import OPENING_CREDITS, problem_of
+from support.serving import OPENING_CREDITS, Actor, problem_of
 
 TIMEOUT_S = 0.3
 
@@ -147,6 +147,18 @@ class TestTopup:
         owner = await market.signed_in(market.place.home.email)
         assert await owner.refused("billing.topup", {"credits": 500}) == (402, "no_payment_method")
         assert await market.home.refused("billing.topup", {"credits": 500}) == (403, "missing_scope")
+
+    async def test_a_key_buys_no_more_than_it_may_spend(self, market):
+        owner = await owner_with(market, "pm_card_visa")
+        key = await owner.op("api_keys.create", {"name": "agent", "permissions": ["billing:write"]})
+        cap = {"subject_type": "api_key", "subject_id": key["id"], "limit_credits": 2_000}
+        budget = await owner.op("budgets.save", cap)
+        agent = Actor(market.http, key["key"])
+        answer = await agent.post("billing.topup", {"credits": 2_001})
+        assert (answer.status_code, problem_of(answer)["code"]) == (402, "budget_exceeded")
+        assert problem_of(answer)["budget_id"] == budget["id"]
+        assert (await agent.post("billing.topup", {"credits": 2_000})).status_code == 201
+        assert (await owner.post("billing.topup", {"credits": 2_001})).status_code == 201
 
     @pytest.mark.parametrize(
         ("card", "decline"),

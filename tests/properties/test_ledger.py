@@ -30,13 +30,13 @@ ATTACKS = (
     "UPDATE ledger_entry SET credits = credits + 1 WHERE organization_id = %(home)s",
     "UPDATE ledger_entry SET note = 'changed' WHERE organization_id = %(home)s",
     "DELETE FROM ledger_entry WHERE organization_id = %(home)s",
-    "TRUNCATE ledger_entry",
+    "TRUNCATE ledger_entry CASCADE",
     "UPDATE ledger_account SET balance = balance + 1000 WHERE organization_id = %(home)s",
     "UPDATE ledger_account SET reserved = 0 WHERE organization_id = %(home)s",
     "DELETE FROM ledger_account WHERE organization_id = %(home)s",
     "UPDATE ledger_hold SET settled = settled, released = released + 0 WHERE organization_id = %(home)s",
     "DELETE FROM ledger_hold WHERE organization_id = %(home)s",
-    "TRUNCATE ledger_account, ledger_hold, ledger_entry",
+    "TRUNCATE ledger_account, ledger_hold, ledger_entry CASCADE",
     (
         "INSERT INTO ledger_hold (id, organization_id, order_id, reserved, created_at)"
         " VALUES (gen_random_uuid(), %(home)s, gen_random_uuid(), 5, now())"

@@ -158,6 +158,18 @@ async def tightest(
     return await cursor.fetchone()
 
 
+async def room_of_key(conn: Connection, organization_id: str, api_key_id: str, at: datetime) -> Row | None:
+    """What the tightest budget of an API key itself leaves it; None when none caps it."""
+    cursor = await conn.execute(
+        "SELECT b.id, b.limit_credits - coalesce(u.reserved_credits + u.spent_credits, 0) AS room FROM budget b"
+        " LEFT JOIN budget_use u ON u.budget_id = b.id AND u.period_start = budget_period_start(b.period, %s)"
+        " WHERE b.organization_id = %s AND b.subject_type = 'api_key' AND b.subject_id = %s"
+        " AND b.deleted_at IS NULL AND b.active AND b.mode = 'block' ORDER BY room, b.id LIMIT 1",
+        (at, organization_id, api_key_id),
+    )
+    return await cursor.fetchone()
+
+
 async def needs_own_budget(conn: Connection, organization_id: str, api_key_id: str) -> bool:
     """Whether the organization lets this API key spend only within a budget of its own, and it has none."""
     cursor = await conn.execute("SELECT budget_is_missing(%s::uuid, %s::uuid) AS missing", (organization_id, api_key_id))
