@@ -13,7 +13,9 @@ from geopera_server.values.clock import now
 from geopera_server.values.ids import new_id
 from support.cards import save_card
 from support.house import Caller
+from support.months import been_on
 from support.orders import insert_order
+from support.serving import OPENING_CREDITS
 
 REQUEST, CANCEL = "organizations.deletion.request", "organizations.deletion.cancel"
 SCHEDULE, CLEANUP = "billing.admin.schedule_deletion", "billing.cleanup_deleted_orgs"
@@ -105,6 +107,18 @@ async def test_nobody_goes_while_something_runs(household, given, clock, reason)
     await let_the_day_come(household)
     assert await clock.op(CLEANUP) == {"purged": [], "skipped": [{**given, "reason": reason}]}
     assert (await organization(household))["purge_started_at"] is None
+
+
+async def test_nobody_goes_while_a_payment_is_under_way(household, database, given, clock):
+    been_on(database, given["organization_id"], "professional")
+    taken = {**given, "credits": -OPENING_CREDITS, "reason": "Spent"}
+    await household.operator.op("billing.admin.grant_credits", taken, key="spend")
+    await save_card(household.house, given["organization_id"], "pm_card_authenticationRequired")
+    assert (await household.owner.op("billing.run_monthly_for_org", given))["status"] == "past_due"
+    assert await household.owner.refused(REQUEST) == (409, "illegal_state")
+    await household.operator.op(SCHEDULE, given)
+    await let_the_day_come(household)
+    assert await clock.op(CLEANUP) == {"purged": [], "skipped": [{**given, "reason": "open_payments"}]}
 
 
 async def test_nothing_is_left_but_what_proves_something(household, given, clock):

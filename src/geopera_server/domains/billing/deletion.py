@@ -19,8 +19,15 @@ AT_ONCE = 200
 _TELLS = {
     "unbilled": "amounts that no invoice has billed yet",
     "owing": "a month or a debt that is not paid",
+    "paying": "a payment that is under way",
     "running": "jobs that are running",
     "undelivered": "orders that are not delivered",
+}
+_KEEPS = {
+    "unbilled": "unbilled_orders",
+    "running": "running_jobs",
+    "undelivered": "undelivered_orders",
+    "paying": "open_payments",
 }
 
 
@@ -92,12 +99,9 @@ async def _begun(outside: Outside, organization_id: str) -> str | None:
         if organization is None:
             return "not_due"
         found = await administration.obstacles_of(conn, organization_id)
-        if found["unbilled"]:
-            return "unbilled_orders"
-        if found["running"]:
-            return "running_jobs"
-        if found["undelivered"]:
-            return "undelivered_orders"
+        reason = next((word for name, word in _KEEPS.items() if found[name]), None)
+        if reason is not None:
+            return reason
         await purging.shut_out(conn, organization_id, outside.now)
         return None
 

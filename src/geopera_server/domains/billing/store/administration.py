@@ -60,6 +60,8 @@ async def obstacles_of(conn: Connection, organization_id: str) -> Row:
         "  AND x.reversed_at IS NULL) AS unbilled,"
         " EXISTS (SELECT FROM billing_run r WHERE r.organization_id = %(id)s AND r.status IN ('computed', 'past_due'))"
         "  OR EXISTS (SELECT FROM ledger_account a WHERE a.organization_id = %(id)s AND a.balance < 0) AS owing,"
+        " EXISTS (SELECT FROM topup t WHERE t.organization_id = %(id)s AND (t.state IN ('created', 'confirming',"
+        "  'requires_action') OR (t.state = 'succeeded' AND t.ledger_entry_id IS NULL))) AS paying,"
         " EXISTS (SELECT FROM job j WHERE j.organization_id = %(id)s AND j.state IN ('queued', 'running')"
         "  AND NOT starts_with(j.kind, 'billing.') AND j.kind <> 'payment_method.forget') AS running,"
         " EXISTS (SELECT FROM orders r WHERE r.organization_id = %(id)s"
