@@ -231,3 +231,38 @@ def test_a_month_is_closed_once_it_is_counted():
     assert last_closed(march.start) == last_closed(march.start + timedelta(minutes=14)) == Period(2028, 1)
     assert last_closed(march.start + timedelta(minutes=15)) == Period(2028, 2)
     assert last_closed(Period(2028, 1).start + timedelta(days=2)) == Period(2027, 12)
+
+
+async def test_a_charge_that_waits_for_the_card_holder_stays_the_same_charge(household, database, organization_id, given):
+    been_on(database, organization_id, "starter")
+    await spend(household, database, 900)
+    await save_card(household.house, organization_id, "pm_card_authenticationRequired")
+    assert (await household.owner.op(RUN, given))["status"] == "past_due"
+    grant = {**given, "credits": 100, "reason": "Meanwhile"}
+    await household.operator.op("billing.admin.grant_credits", grant, key="meanwhile")
+    assert (await household.owner.op(RUN, given))["status"] == "past_due"
+    [topup] = await household.sql("SELECT state, credits FROM topup")
+    assert (topup["state"], topup["credits"]) == ("requires_action", 9_000)
+    [run] = await household.sql("SELECT refusal_code FROM billing_run")
+    assert run["refusal_code"] == "payment_authentication_required"
+
+
+async def test_credits_charged_for_a_month_and_spent_otherwise_are_charged_anew(household, database, organization_id, given):
+    """As when the process died after the charge, the round granted it, and somebody spent it before the month came again."""
+    been_on(database, organization_id, "starter")
+    await spend(household, database, 900)
+    await save_card(household.house, organization_id)
+    first = await household.owner.op(RUN, given)
+    await household.tamper(
+        "UPDATE billing_run SET status = 'computed', charged_credits = 0, invoice_id = NULL, topup_id = NULL"
+    )
+    await household.tamper("UPDATE ledger_entry SET external_ref = 'something else' WHERE reason = 'plan_fee'")
+    await household.tamper("UPDATE invoice SET status = 'void', paid_at = NULL, voided_at = now()")
+    again = await household.owner.op(RUN, given)
+    assert (first["charged_credits"], again["status"]) == (9_000, "billed")
+    purposes = await household.sql("SELECT purpose, credits FROM topup ORDER BY created_at")
+    assert [(row["purpose"], row["credits"]) for row in purposes] == [
+        (f"month:{first['period']}", 9_000),
+        (f"month:{first['period']}:2", 9_900),
+    ]
+    assert (await household.owner.op("billing.credits.balance"))["balance"] == 0
