@@ -64,9 +64,8 @@ async def differences(conn: Connection, organization_id: str | None = None) -> A
     """
     given = {"organization": organization_id, "granted_by": now() - GRANTED_WITHIN}
     for proof in PROOFS:
-        async with conn.cursor(name="proof") as cursor:
-            await cursor.execute(PROOFS[proof], given)
-            async for row in cursor:
+        async with conn.cursor() as cursor:
+            async for row in cursor.stream(PROOFS[proof], given):
                 yield Difference(proof=proof, **row)
 
 
