@@ -390,7 +390,7 @@ async def test_a_debit_while_the_card_is_charged_is_not_forgotten(carded, monkey
 
 def row(**more):
     return {
-        "auto_topup": True, "threshold_credits": 1_000, "topup_amount_credits": 600, "retry_after": None,
+        "auto_topup": True, "may_charge": True, "threshold_credits": 1_000, "topup_amount_credits": 600, "retry_after": None,
         "cap_credits": 10_000, "committed_credits": 0, "coming_credits": 0, **more,
     }  # fmt: skip
 
@@ -413,6 +413,7 @@ AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
         (row(retry_after=AT), 0, Plan(credits=1_200)),
         (row(retry_after=AT + timedelta(seconds=1)), 0, Plan(look_at=AT + timedelta(seconds=1))),
         (row(auto_topup=False), 0, Plan()),
+        (row(may_charge=False), 0, Plan()),
     ],
 )
 def test_what_is_planned(wallet_row, balance_credits, planned):

@@ -39,7 +39,7 @@ def multiples(needed_credits: int, amount_credits: int) -> int:
 def plan(row: Row, balance_credits: int, at: datetime) -> Plan:
     """Returns what brings a balance back to its threshold, as far as the cap allows."""
     expected = balance_credits + row["coming_credits"]
-    if not row["auto_topup"] or balance_credits >= row["threshold_credits"]:
+    if not (row["auto_topup"] and row["may_charge"]) or balance_credits >= row["threshold_credits"]:
         return Plan()
     if expected >= row["threshold_credits"]:
         return Plan(look_at=at + LOOK_AGAIN)
@@ -58,7 +58,11 @@ async def auto_topup_size(conn: Connection, organization_id: str, shortfall_cred
     None when the organization tops up by hand, waits after a refused charge, or would go over its cap for the day.
     """
     row = await wallets.auto_topup_of(conn, organization_id, day_start(at))
-    if row is None or not row["auto_topup"] or (row["retry_after"] is not None and row["retry_after"] > at):
+    if (
+        row is None
+        or not (row["auto_topup"] and row["may_charge"])
+        or (row["retry_after"] is not None and row["retry_after"] > at)
+    ):
         return None
     size = multiples(shortfall_credits, row["topup_amount_credits"])
     return size if row["committed_credits"] + size <= row["cap_credits"] else None

@@ -9,6 +9,7 @@ from geopera_server.kernel.errors import OperationError, Unavailable
 from geopera_server.kernel.pipeline import Call, Kernel
 from geopera_server.kernel.principal import service
 from geopera_server.kernel.registry import Registry
+from geopera_server.ports.payments import ProcessorError
 from geopera_server.values.clock import now
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,6 @@ async def look_after_charges(kernel: Kernel, registry: Registry) -> int:
             await kernel.run(call)
         except Unavailable as error:
             logger.warning("charge %s is looked at again later: %s", row["id"], error)
-        except OperationError:
+        except (OperationError, ProcessorError):
             logger.exception("charge %s could not be resolved", row["id"])
     return len(due)

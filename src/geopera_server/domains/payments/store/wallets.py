@@ -55,11 +55,11 @@ async def auto_topup_of(conn: Connection, organization_id: str, day_start: datet
     charged, whenever that began, and has not arrived in the wallet.
     """
     cursor = await conn.execute(
-        "SELECT w.auto_topup, w.threshold_credits, w.topup_amount_credits, w.daily_cap_credits, w.failures_in_a_row,"
-        " w.last_error, w.last_topup_at, w.retry_after,"
+        "SELECT w.auto_topup, o.standing IN ('active', 'past_due') AS may_charge, w.threshold_credits,"
+        " w.topup_amount_credits, w.daily_cap_credits, w.failures_in_a_row, w.last_error, w.last_topup_at, w.retry_after,"
         " coalesce(w.daily_cap_credits, b.auto_topup_daily_cap_credits) AS cap_credits,"
         " sums.committed_credits, sums.charged_credits, sums.coming_credits"
-        " FROM wallet w CROSS JOIN billing_terms b CROSS JOIN LATERAL ("
+        " FROM wallet w JOIN organization o ON o.id = w.organization_id CROSS JOIN billing_terms b CROSS JOIN LATERAL ("
         "  SELECT coalesce(sum(t.credits) FILTER (WHERE t.created_at >= %(day)s), 0)::bigint AS committed_credits,"
         "  coalesce(sum(t.credits) FILTER (WHERE t.created_at >= %(day)s AND t.state = 'succeeded'), 0)::bigint"
         "   AS charged_credits,"
