@@ -17,8 +17,8 @@ from support.cards import save_card
 from support.charges import resolve_all
 from support.house import owner_of
 from support.owing import enterprise, owed
-from support.serving import OPENING_CREDITS
 from support.paying import differences_in, release, run, settle, spend
+from support.serving import OPENING_CREDITS
 
 COMMAND = Path(sys.executable).with_name("geopera-server")
 
