@@ -188,8 +188,9 @@ def verify_ledger(
 ) -> None:
     """Work out every balance, hold, charge and budget from the ledger's entries, and name each figure that differs.
 
-    Changes nothing and sees one moment, so that a server may be at work meanwhile. Ends with exit code 0 and one line when
-    all is well, with exit code 1 and a line for each difference otherwise.
+    It only reads, after bringing the schema to this version, and sees one moment: a server over the same PostgreSQL may be
+    at work meanwhile, one with an embedded PostgreSQL in the same data folder is to be stopped first. Ends with exit code 0
+    and one line when all is well, with exit code 1 and a line for each difference otherwise.
     """
     settings = _settings(data_dir=data, database_url=database_url)
     from geopera_server.transports.cli import verifying
