@@ -67,7 +67,7 @@ async def fund(
         if means["has_budgets"]:
             await crossings(ctx)
         return Funded(mode="enterprise", hold_id=None)
-    mode: Mode = "card" if means["asked"] and await _bring_in(ctx, purpose) else "credit"
+    mode: Mode = "card" if means["attempts"] and await _bring_in(ctx, purpose) else "credit"
     if credits_needed == 0:
         return Funded(mode=mode, hold_id=None)
     try:
@@ -75,7 +75,7 @@ async def fund(
     except PaymentRequired as error:
         if error.code != "insufficient_credits":
             raise
-        raise Interlude(functools.partial(_cover, credits_needed, purpose, project_id)) from error
+        raise Interlude(functools.partial(_cover, credits_needed, purpose, project_id, means["attempts"])) from error
     if not is_quiet(means, entry["balance_after"]):
         await notice_debit(ctx, entry)
     if means["has_budgets"]:
@@ -107,10 +107,11 @@ def _as_before(row: Row) -> Purchase:
         credits=row["credits"],
         purpose=row["purpose"],
         project_id=row["project_id"],
+        attempts_over=row["attempt"] - 1,
     )
 
 
-async def _cover(credits_needed: int, purpose: str, project_id: str | None, outside: Outside) -> None:
+async def _cover(credits_needed: int, purpose: str, project_id: str | None, attempts_over: int, outside: Outside) -> None:
     """Buys what a spend lacks; returns at once when the balance covers it meanwhile."""
     wanted = Purchase(
         organization_id=outside.organization_id,
@@ -118,6 +119,7 @@ async def _cover(credits_needed: int, purpose: str, project_id: str | None, outs
         credits=credits_needed,
         purpose=purpose,
         project_id=project_id,
+        attempts_over=attempts_over,
     )
     await charge(wanted, outside, size=functools.partial(_sized, credits_needed))
 
@@ -132,7 +134,8 @@ async def _sized(credits_needed: int, conn: Connection, wanted: Purchase) -> Pur
     seen = await outlook(conn, wanted.organization_id, credits_needed)
     arriving = await topups.bought_but_not_granted(conn, wanted.organization_id, wanted.purpose)
     claimed = await topups.claimed_by_others(conn, wanted.organization_id, wanted.purpose, at)
-    available = max(0, seen.balance - claimed) + arriving
+    # Others claim no more than there is; a debt has to be paid as well, or the spend still finds no cover.
+    available = max(min(seen.balance, 0), seen.balance - claimed) + arriving
     missing = credits_needed - available
     if seen.billing_mode == "enterprise" or credits_needed <= seen.balance + arriving:
         return None
@@ -151,7 +154,7 @@ async def _sized(credits_needed: int, conn: Connection, wanted: Purchase) -> Pur
             code="approval_required",
             shortfall_credits=missing,
         )
-    claim = credits_needed - missing
+    claim = max(0, available)
     automatic = await auto_topup_size(conn, wanted.organization_id, missing, at)
     if automatic is not None:
         return replace(wanted, kind="auto", credits=automatic, claimed_credits=claim)
