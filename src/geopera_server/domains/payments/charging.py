@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -55,7 +55,11 @@ GRANTED_WITHIN = timedelta(seconds=10)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purchase:
-    """Credits to buy with a card, and the purpose that makes the charge findable; no method means the default card."""
+    """Credits to buy with a card, and the purpose that makes the charge findable; no method means the default card.
+
+    `attempts_over` is how many charges for the purpose its buyer has seen come to their end: another one is begun only after
+    exactly these.
+    """
 
     organization_id: str
     kind: str
@@ -66,6 +70,7 @@ class Purchase:
     approval_id: str | None = None
     note: str | None = None
     claimed_credits: int = 0
+    attempts_over: int = 0
 
 
 Size = Callable[[Connection, Purchase], Awaitable[Purchase | None]]
@@ -80,13 +85,14 @@ async def bought(ctx: Context, purchase: Purchase) -> Row:
     """
     await topups.lock_account(ctx.conn, purchase.organization_id)
     attempts = await topups.of_purpose(ctx.conn, purchase.organization_id, purchase.purpose)
-    latest = attempts[0] if attempts else None
-    if latest is None or latest["state"] in {"failed", "canceled"}:
-        raise Interlude(functools.partial(charge, purchase))
-    _require_same(latest, purchase)
-    if latest["state"] != "succeeded":
-        raise Interlude(functools.partial(charge, purchase))
-    return await granted(ctx, latest, note=purchase.note)
+    paid = next((row for row in attempts if row["state"] == "succeeded"), None)
+    if paid is not None:
+        _require_same(paid, purchase)
+        return await granted(ctx, paid, note=purchase.note)
+    is_open = bool(attempts) and attempts[0]["state"] in topups.OPEN
+    if is_open:
+        _require_same(attempts[0], purchase)
+    raise Interlude(functools.partial(charge, replace(purchase, attempts_over=len(attempts) - is_open)))
 
 
 def _require_same(row: Row, purchase: Purchase) -> None:
@@ -134,7 +140,8 @@ async def charge(purchase: Purchase, outside: Outside, *, size: Size | None = No
     """Charges the card for a purpose, or finds out what became of a charge that was begun; keeps how it ended.
 
     With `size`, how much a new charge is for is worked out while nobody else moves the account; None means nothing.
-    Returns when the charge has succeeded. Raises what `bought` raises.
+    Returns when the charge has succeeded, or when one has come to its end that the buyer has not seen: look again then.
+    Raises what `bought` raises.
     """
     processor = outside.ports.processor
     row = await _taken(outside, purchase, size)
@@ -164,13 +171,16 @@ async def charge(purchase: Purchase, outside: Outside, *, size: Size | None = No
 
 
 async def _taken(outside: Outside, purchase: Purchase, size: Size | None) -> Row | None:
-    """Returns the open charge for a purpose, now this call's; a new one when there is none."""
+    """Returns the open charge for a purpose, now this call's; a new one when there is none, unless one has just ended."""
     at = now()
     until = at + lease(outside.ports.processor)
     async with outside.connection() as conn, conn.transaction():
         await topups.lock_account(conn, purchase.organization_id)
-        row = await topups.open_of_purpose(conn, purchase.organization_id, purchase.purpose)
+        attempts = await topups.of_purpose(conn, purchase.organization_id, purchase.purpose)
+        row = attempts[0] if attempts and attempts[0]["state"] in topups.OPEN else None
         if row is None:
+            if len(attempts) != purchase.attempts_over:
+                return None
             sized = purchase if size is None else await size(conn, purchase)
             return None if sized is None else await _begun(conn, outside, sized, at=at, until=until)
         if size is None:

@@ -74,7 +74,8 @@ async def charge_when_low(ctx: Context, given: TopUpInput) -> ToppedUp:
         return await _end(ctx, given, begun["credits"], ctx.now if planned.credits else planned.look_at)
     planned = await _planned(ctx.conn, ctx.organization_id, ctx.now)
     if planned.credits is not None:
-        raise Interlude(functools.partial(charging.charge, purchase, size=_sized))
+        over = replace(purchase, attempts_over=0 if begun is None else begun["attempt"])
+        raise Interlude(functools.partial(charging.charge, over, size=_sized))
     return await _end(ctx, given, None, planned.look_at)
 
 

@@ -104,7 +104,7 @@ async def topup(ctx: Context, given: TopupInput) -> TopupReceipt:
             kind="manual",
             credits=wanted,
             purpose=f"{ctx.operation_id}:{ctx.idempotency_key or ctx.invocation_id}",
-            method_row_id=given.payment_method_row_id,
+            method_row_id=None if given.payment_method_row_id is None else given.payment_method_row_id.lower(),
         ),
     )
     ctx.touch("topup", row["id"])

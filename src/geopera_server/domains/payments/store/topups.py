@@ -13,13 +13,13 @@ OPEN = ("created", "confirming", "requires_action")
 
 
 async def means_of(conn: Connection, organization_id: str, purpose: str) -> Row | None:
-    """How an organization pays and what it has; whether a card was asked for this purpose, and whether budgets are kept.
+    """How an organization pays and what it has; how often a card was charged for this purpose, and whether budgets are kept.
 
     With what tells whether a balance is low; see low_balance.is_quiet.
     """
     cursor = await conn.execute(
         "SELECT o.billing_mode, o.settings, a.balance,"
-        " EXISTS (SELECT FROM topup t WHERE t.organization_id = o.id AND t.purpose = %s) AS asked,"
+        " (SELECT count(*) FROM topup t WHERE t.organization_id = o.id AND t.purpose = %s) AS attempts,"
         " EXISTS (SELECT FROM budget b WHERE b.organization_id = o.id AND b.deleted_at IS NULL) AS has_budgets,"
         " o.settings -> 'low_credit_threshold' AS low_credit_threshold,"
         " coalesce(w.last_purchase_credits, 0) AS last_purchase_credits, coalesce(w.low_alerted, false) AS low_alerted,"
@@ -74,16 +74,6 @@ async def of_id(conn: Connection, topup_id: str, *, lock: bool = False) -> Row |
         cursor = await conn.execute("SELECT * FROM topup WHERE id = %s FOR UPDATE", (topup_id,))
     else:
         cursor = await conn.execute("SELECT * FROM topup WHERE id = %s", (topup_id,))
-    return await cursor.fetchone()
-
-
-async def open_of_purpose(conn: Connection, organization_id: str, purpose: str) -> Row | None:
-    """The charge for a purpose that is not over, locked; there is at most one."""
-    cursor = await conn.execute(
-        "SELECT * FROM topup WHERE organization_id = %s AND purpose = %s"
-        " AND state IN ('created', 'confirming', 'requires_action') FOR UPDATE",
-        (organization_id, purpose),
-    )
     return await cursor.fetchone()
 
 

@@ -1,0 +1,120 @@
+"""One purpose, one charge: what comes to its end while a call has stepped out to charge is found, and not charged again."""
+
+from __future__ import annotations
+
+import pytest
+
+from geopera_server.domains.payments import charging, funding
+from geopera_server.values.ids import new_id
+from support import paying
+from support.cards import check_charges, save_card
+from support.charges import confirm, resolve_all
+from support.colleagues import colleague
+from support.house import owner_of
+from support.serving import OPENING_CREDITS
+
+TOPUP = {"credits": 4_000}
+
+
+async def top_up(household):
+    return await household.owner.op("billing.topup", TOPUP, key="once")
+
+
+async def order(household, order_id: str):
+    owner = owner_of(household.place.home)
+    return await paying.run(
+        household.house, owner, paying.spend, key="once", order_id=order_id, credits=OPENING_CREDITS + 4_000
+    )
+
+
+def stepping_out(monkeypatch, meanwhile):
+    """Has something happen once, after a call has stepped out of its transaction to charge and before it has begun to."""
+    charge, waiting = charging.charge, [meanwhile]
+
+    async def late(purchase, outside, **more):
+        if waiting:
+            await waiting.pop()()
+        await charge(purchase, outside, **more)
+
+    monkeypatch.setattr(charging, "charge", late)
+    monkeypatch.setattr(funding, "charge", late)
+
+
+async def carded(household, card: str = "pm_card_visa") -> None:
+    await save_card(household.house, household.place.home.organization_id, card)
+
+
+async def balance(household) -> int:
+    return (await household.owner.op("billing.credits.balance"))["balance"]
+
+
+async def test_a_repeat_that_meets_the_notice_of_what_the_card_holder_has_confirmed(household, monkeypatch):
+    await carded(household, "pm_card_authenticationRequired")
+    assert (await household.owner.refused("billing.topup", TOPUP, key="once"))[1] == "payment_authentication_required"
+    await carded(household)
+
+    async def confirmed_and_told():
+        await confirm(household)
+        await resolve_all(household)
+
+    stepping_out(monkeypatch, confirmed_and_told)
+    receipt = await top_up(household)
+    [charge] = await check_charges(household.sql)
+    assert receipt["id"] == charge["topup_id"]
+    assert await balance(household) == OPENING_CREDITS + 4_000
+
+
+async def test_two_that_step_out_together_with_one_key(household, monkeypatch):
+    await carded(household)
+    stepping_out(monkeypatch, lambda: top_up(household))
+    await top_up(household)
+    assert len(await check_charges(household.sql)) == 1
+    assert await balance(household) == OPENING_CREDITS + 4_000
+
+
+async def test_two_spends_that_step_out_together_with_one_key(household, monkeypatch):
+    await carded(household)
+    order_id = new_id()
+    stepping_out(monkeypatch, lambda: order(household, order_id))
+    assert (await order(household, order_id))["mode"] == "card"
+    assert len(await check_charges(household.sql)) == 1
+    assert await balance(household) == 0
+
+
+async def test_two_who_approve_together(household, monkeypatch):
+    await carded(household)
+    other = await colleague(household, "admin")
+    asked = await (await colleague(household, "billing")).op("billing.approvals.request", {"credits": 600_000})
+    ref = {"approval_id": asked["id"]}
+    charge = charging.charge
+
+    async def the_other_charges(purchase, outside, **more):
+        monkeypatch.setattr(charging, "charge", charge)
+        # The other call is killed before it grants what it has charged.
+        await charge(purchase, outside, **more)
+        await charge(purchase, outside, **more)
+
+    monkeypatch.setattr(charging, "charge", the_other_charges)
+    assert (await other.op("billing.approvals.approve", ref))["status"] == "approved"
+    assert len(await check_charges(household.sql)) == 1
+
+
+async def test_a_purpose_that_was_paid_in_an_earlier_attempt_is_paid(household):
+    """A processor may say of a charge that had failed that it has succeeded, also after the next one has failed."""
+    await carded(household, "pm_card_chargeDeclined")
+    for _ in range(2):
+        assert (await household.owner.refused("billing.topup", TOPUP, key="once"))[1] == "card_declined"
+    [first, _] = await household.sql("SELECT id, intent_id FROM topup ORDER BY attempt")
+    await household.sql("UPDATE test_processor_intent SET status = 'succeeded' WHERE id = %s", first["intent_id"])
+    await resolve_all(household)
+    await carded(household)
+    assert (await top_up(household))["id"] == first["id"]
+    assert len(await check_charges(household.sql)) == 1
+
+
+@pytest.mark.parametrize("spelled", [str.upper, str.lower])
+async def test_a_named_card_is_the_same_card_however_it_is_spelled(household, spelled):
+    row_id = await save_card(household.house, household.place.home.organization_id)
+    receipt = await household.owner.op("billing.topup", {**TOPUP, "payment_method_row_id": spelled(row_id)}, key="once")
+    assert receipt["payment_method_id"] == row_id
+    assert len(await check_charges(household.sql)) == 1
