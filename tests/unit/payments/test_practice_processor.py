@@ -164,7 +164,7 @@ async def test_a_card_without_consent_is_not_saved(processor):
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        ({"env": "production"}, "GEOPERA_PAYMENTS=stripe"),
+        ({"env": "production", "payments": "test"}, "GEOPERA_PAYMENTS=stripe"),
         ({"payments": "stripe"}, "GEOPERA_STRIPE_SECRET_KEY"),
         ({"payments": "stripe", "stripe_secret_key": "sk_test_1"}, "GEOPERA_STRIPE_WEBHOOK_SECRET"),
         (
