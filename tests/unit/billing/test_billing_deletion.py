@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from geopera_server.domains.billing import deletion
 from geopera_server.domains.billing.store import purging
+from geopera_server.domains.payments.cards.jobs import FORGET_CARD
 from geopera_server.kernel.principal import service
 from geopera_server.ledger.accruals import accrue
 from geopera_server.ledger.postings import Cause
@@ -156,12 +158,12 @@ async def test_a_deleted_organization_is_unknown(household, given, clock):
     await household.operator.op(SCHEDULE, given)
     await let_the_day_come(household)
     await clock.op(CLEANUP)
-    for operation_id in (
-        "billing.status.get", "billing.free_tier.approve", "billing.admin.suspend", SCHEDULE, "billing.run_monthly_for_org",
-    ):  # fmt: skip
-        assert await household.operator.refused(operation_id, given) == (404, "not_found"), operation_id
-    taken = {**given, "credits": 5, "reason": "Late"}
-    assert await household.operator.refused("billing.admin.grant_credits", taken, key="late") == (404, "not_found")
+    asked = [each for each in household.house.registry if "organization_id" in each.input_model.model_fields]
+    for operation in asked:
+        if operation.internal or operation.id.startswith("billing.reconciliation.list_"):
+            continue
+        of_it = {**(operation.example or {}), **given}
+        assert await household.operator.refused(operation.id, of_it, key=operation.id) == (404, "not_found"), operation.id
     listed = await household.operator.op("billing.admin.organizations.list")
     assert given["organization_id"] not in {row["id"] for row in listed["organizations"]}
     assert (await household.operator.op("billing.deletions.pending"))["total"] == 0
@@ -191,6 +193,75 @@ async def test_what_was_begun_is_ended_and_cannot_be_taken_back(household, given
     for href in hrefs:
         with pytest.raises(ObjectMissing):
             await store.size(href)
+
+
+async def test_what_comes_in_while_the_files_go_is_not_lost_sight_of(household, given, clock, monkeypatch):
+    """A call that was let in before the doors were shut may register a file, or place an order, behind the purge's back."""
+    href = await stored_file(household)
+    await household.owner.op(REQUEST)
+    await let_the_day_come(household)
+    store, late = household.house.store, []
+    delete = store.delete
+
+    async def and_another_comes(path: str) -> None:
+        await delete(path)
+        if not late:
+            late.append(await stored_file(household, 7))
+            late.append(await insert_order(household))
+
+    monkeypatch.setattr(type(store), "delete", lambda _store, path: and_another_comes(path))
+    assert await clock.op(CLEANUP) == {"purged": [], "skipped": [{**given, "reason": "undelivered_orders"}]}
+    assert await household.sql("SELECT id FROM orders WHERE id = %s", late[1]) != []
+    await household.sql("UPDATE orders SET status = 'cancelled', cancelled_at = now()")
+    monkeypatch.undo()
+    assert len((await clock.op(CLEANUP))["purged"]) == 1
+    for path in (href, late[0]):
+        with pytest.raises(ObjectMissing):
+            await store.size(path)
+
+
+async def test_no_row_goes_before_its_file(household, given, clock, monkeypatch):
+    await household.owner.op(REQUEST)
+    await let_the_day_come(household)
+    late = []
+
+    async def comes_last(outside, organization_id: str) -> int:
+        late.append(await stored_file(household))
+        return 0
+
+    monkeypatch.setattr(deletion, "_remove_leavings", comes_last)
+    assert (await clock.op(CLEANUP))["skipped"] == [{**given, "reason": "files_left"}]
+    monkeypatch.undo()
+    assert (await clock.op(CLEANUP))["purged"] == [{**given, "storage_freed_bytes": 1_000}]
+    with pytest.raises(ObjectMissing):
+        await household.house.store.size(late[0])
+
+
+async def test_objects_that_broken_work_has_left_go_too(household, given, clock):
+    home, stranger = household.place.home, household.place.stranger
+    source = household.house.settings.data_dir / "left"
+    source.write_bytes(b"x" * 10)
+    paths = [f"projects/{each.project_id}/orders/{new_id()}/0/1/00-data.tif" for each in (home, stranger)]
+    for path in paths:
+        await household.house.store.put_file(path, source)
+    await household.owner.op(REQUEST)
+    await let_the_day_come(household)
+    assert await clock.op(CLEANUP) == {"purged": [{**given, "storage_freed_bytes": 10}], "skipped": []}
+    with pytest.raises(ObjectMissing):
+        await household.house.store.size(paths[0])
+    assert await household.house.store.size(paths[1]) == 10
+
+
+async def test_a_card_that_the_processor_has_yet_to_forget_is_not_forgotten_here(household, given, clock):
+    await household.sql(
+        "INSERT INTO job (id, kind, organization_id, entity_id, run_after, invocation_id, created_at)"
+        " VALUES (%s, %s, %s, %s, now(), %s, now())",
+        new_id(), FORGET_CARD, given["organization_id"], new_id(), new_id(),
+    )  # fmt: skip
+    await household.owner.op(REQUEST)
+    await let_the_day_come(household)
+    assert len((await clock.op(CLEANUP))["purged"]) == 1
+    assert [row["kind"] for row in await household.sql("SELECT kind FROM job")] == [FORGET_CARD]
 
 
 async def test_every_table_of_an_organization_is_kept_or_removed(household):

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from geopera_server.db.pool import Row
+from geopera_server.db.pool import Connection, Row
 from geopera_server.domains.billing.store import administration, purging, standing
 from geopera_server.kernel.context import Context, Outside
 from geopera_server.kernel.errors import Conflict
@@ -98,12 +98,15 @@ async def _begun(outside: Outside, organization_id: str) -> str | None:
         organization = await purging.lock_due(conn, organization_id, outside.now)
         if organization is None:
             return "not_due"
-        found = await administration.obstacles_of(conn, organization_id)
-        reason = next((word for name, word in _KEEPS.items() if found[name]), None)
-        if reason is not None:
-            return reason
-        await purging.shut_out(conn, organization_id, outside.now)
-        return None
+        reason = await _hindrance(conn, organization_id)
+        if reason is None:
+            await purging.shut_out(conn, organization_id, outside.now)
+        return reason
+
+
+async def _hindrance(conn: Connection, organization_id: str) -> str | None:
+    found = await administration.obstacles_of(conn, organization_id)
+    return next((word for name, word in _KEEPS.items() if found[name]), None)
 
 
 async def _forget_cards(outside: Outside, organization_id: str) -> None:
@@ -123,7 +126,7 @@ async def _remove_files(outside: Outside, organization_id: str) -> int:
         async with outside.connection() as conn:
             assets = await purging.some_assets(conn, organization_id, AT_ONCE)
         if not assets:
-            return freed
+            return freed + await _remove_leavings(outside, organization_id)
         for asset in assets:
             if not asset["external"]:
                 await outside.ports.store.delete(asset["href"])
@@ -132,11 +135,33 @@ async def _remove_files(outside: Outside, organization_id: str) -> int:
             await purging.forget_assets(conn, organization_id, [asset["id"] for asset in assets])
 
 
-async def forget(ctx: Context, organization_id: str) -> bool:
-    """Removes the rows of an emptied organization and blanks its own; says whether that was still to do."""
+async def _remove_leavings(outside: Outside, organization_id: str) -> int:
+    """Removes what work that broke off has left in the folders of the organization's projects, and no asset names."""
+    freed = 0
+    async with outside.connection() as conn:
+        projects = await purging.projects(conn, organization_id)
+    for project_id in projects:
+        found = {each.path: each.size_bytes async for each in outside.ports.store.list(f"projects/{project_id}")}
+        async with outside.connection() as conn:
+            kept = await purging.named_by_assets(conn, list(found))
+        for path in found.keys() - kept:
+            await outside.ports.store.delete(path)
+            freed += found[path]
+    return freed
+
+
+async def forget(ctx: Context, organization_id: str) -> str | None:
+    """Removes the rows of an emptied organization and blanks its own; returns what hinders it instead, as a word.
+
+    A call that was let in before the doors were shut may have ordered or stored something since: that is left to the next run.
+    """
     organization = await purging.lock_due(ctx.conn, organization_id, ctx.now)
     if organization is None or organization["purge_started_at"] is None:
-        return False
-    await purging.forget_data(ctx.conn, organization_id)
-    await purging.blank(ctx.conn, organization_id, ctx.now)
-    return True
+        return "not_due"
+    reason = await _hindrance(ctx.conn, organization_id)
+    if reason is None and await purging.some_assets(ctx.conn, organization_id, 1):
+        reason = "files_left"
+    if reason is None:
+        await purging.forget_data(ctx.conn, organization_id)
+        await purging.blank(ctx.conn, organization_id, ctx.now)
+    return reason

@@ -188,12 +188,12 @@ async def _empty_one(outside: Outside, given: OrgInput) -> Emptied:
 async def purge(ctx: Context, given: OrgInput, emptied: Emptied) -> PurgeOutcome:
     """Removes one organization whose files are gone."""
     ctx.touch("organization", given.organization_id)
-    purged = emptied.reason is None and await deletion.forget(ctx, given.organization_id)
+    reason = emptied.reason or await deletion.forget(ctx, given.organization_id)
     return PurgeOutcome(
         organization_id=given.organization_id,
-        purged=purged,
+        purged=reason is None,
         freed_bytes=emptied.freed_bytes,
-        reason=None if purged else emptied.reason or "not_due",
+        reason=reason,
     )
 
 

@@ -8,9 +8,10 @@ from datetime import timedelta
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
+from geopera_server.db.pool import Connection
 from geopera_server.domains.billing.each import run_for
 from geopera_server.domains.billing.holds import standing_of
-from geopera_server.domains.billing.store import holds, wallets
+from geopera_server.domains.billing.store import holds, standing, wallets
 from geopera_server.kernel.context import Context, Outside
 from geopera_server.kernel.errors import NotFound
 from geopera_server.kernel.operation import operation
@@ -73,10 +74,10 @@ class Ends:
 
 
 async def _end_all(outside: Outside, given: SettleInput) -> Ends:
-    if given.organization_id is not None and not is_id(given.organization_id):
-        raise NotFound("organization")
     ends = Ends()
     async with outside.connection() as conn:
+        if given.organization_id is not None:
+            await _require_organization(conn, given.organization_id)
         waiting = await holds.open_holds_of_jobs(conn, given.organization_id, outside.now - OLD_ENOUGH, clamped(given.limit))
     for hold in waiting:
         reply, code = await run_for(outside, end_hold, hold["organization_id"], {"job_id": hold["job_id"]})
@@ -86,6 +87,11 @@ async def _end_all(outside: Outside, given: SettleInput) -> Ends:
             ends.outcomes.append(reply["outcome"])
             ends.registered_items += reply["registered_items"]
     return ends
+
+
+async def _require_organization(conn: Connection, organization_id: str) -> None:
+    if not is_id(organization_id) or await standing.organization_of(conn, organization_id) is None:
+        raise NotFound("organization")
 
 
 class SettledHolds(TypedDict):

@@ -27,7 +27,8 @@ ACCESS = {
     "membership": "DELETE FROM membership WHERE organization_id = %s",
 }
 DATA = {
-    "job": "DELETE FROM job WHERE organization_id = %s",
+    # A processor that was away still has to hear which cards to forget; what that work reads stays.
+    "job": "DELETE FROM job WHERE organization_id = %s AND kind <> 'payment_method.forget'",
     "egress_grant": "DELETE FROM egress_grant WHERE organization_id = %s",
     "asset": "DELETE FROM asset WHERE organization_id = %s",
     "item": "DELETE FROM item WHERE organization_id = %s",
@@ -87,6 +88,18 @@ async def some_assets(conn: Connection, organization_id: str, limit: int) -> lis
 async def forget_assets(conn: Connection, organization_id: str, asset_ids: list[str]) -> None:
     """Removes the rows of files that are gone."""
     await conn.execute("DELETE FROM asset WHERE organization_id = %s AND id = ANY(%s::uuid[])", (organization_id, asset_ids))
+
+
+async def projects(conn: Connection, organization_id: str) -> list[str]:
+    """The projects of an organization, deleted ones too."""
+    cursor = await conn.execute("SELECT id FROM project WHERE organization_id = %s ORDER BY id", (organization_id,))
+    return [row["id"] for row in await cursor.fetchall()]
+
+
+async def named_by_assets(conn: Connection, paths: list[str]) -> set[str]:
+    """Those paths that an asset of anybody names."""
+    cursor = await conn.execute("SELECT DISTINCT href FROM asset WHERE href = ANY(%s::text[]) AND NOT external", (paths,))
+    return {row["href"] for row in await cursor.fetchall()}
 
 
 async def live_methods(conn: Connection, organization_id: str, processor: str) -> list[str]:

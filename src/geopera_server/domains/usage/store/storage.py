@@ -10,11 +10,13 @@ from geopera_server.db.pool import Connection, Row
 async def lock_total(conn: Connection, organization_id: str) -> Row | None:
     """An organization's stored bytes; nothing of it is stored or removed before the transaction ends. None if unknown."""
     await conn.execute(
-        "INSERT INTO storage_total (organization_id) SELECT id FROM organization WHERE id = %s ON CONFLICT DO NOTHING",
+        "INSERT INTO storage_total (organization_id) SELECT id FROM organization WHERE id = %s AND purged_at IS NULL"
+        " ON CONFLICT DO NOTHING",
         (organization_id,),
     )
     cursor = await conn.execute(
-        "SELECT bytes, ledger_bytes, recalculated_at FROM storage_total WHERE organization_id = %s FOR UPDATE",
+        "SELECT t.bytes, t.ledger_bytes, t.recalculated_at FROM storage_total t JOIN organization o ON o.id = t.organization_id"
+        " WHERE t.organization_id = %s AND o.purged_at IS NULL FOR UPDATE OF t",
         (organization_id,),
     )
     return await cursor.fetchone()
