@@ -12,6 +12,7 @@ from geopera_server.domains.billing.operations.monthly import collect, suspend_o
 from geopera_server.domains.invoicing.periods import Period
 from geopera_server.kernel.errors import OperationError
 from geopera_server.kernel.principal import service
+from geopera_server.values.clock import now
 from support.cards import check_charges, save_card
 from support.house import Caller
 from support.months import asked_yesterday, been_on, month_before, owing_for
@@ -179,6 +180,14 @@ async def test_the_clock_bills_everybody_and_nobody_stops_the_rest(household, da
     await household.sql("ALTER TABLE billing_run DROP CONSTRAINT broken")
     assert (await clock.op(CRON))["billed"] == 1
     assert (await clock.op(CRON))["processed"] == 0
+
+
+async def test_an_organization_whose_second_month_breaks_is_one(household, database, organization_id, clock):
+    last = last_closed(now())
+    been_on(database, organization_id, "starter", since=month_before(last).start)
+    await household.sql(f"ALTER TABLE billing_run ADD CONSTRAINT broken CHECK (period <> '{last}')")
+    tally = await clock.op(CRON)
+    assert {name: tally[name] for name in ("processed", "billed", "failed")} == {"processed": 1, "billed": 1, "failed": 1}
 
 
 async def test_a_refused_card_is_asked_once_a_day_and_suspends_in_the_end(household, database, organization_id, given, clock):

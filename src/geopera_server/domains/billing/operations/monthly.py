@@ -187,7 +187,7 @@ async def run_monthly_cron(ctx: Context, given: _Empty, tally: Tally) -> Monthly
     """
     return MonthlyRuns(
         period=str(last_closed(ctx.now)),
-        processed=len(tally.statuses) + len(tally.errors),
+        processed=len(tally.statuses.keys() | {error["organization_id"] for error in tally.errors}),
         billed=tally.count("billed"),
         nothing_due=tally.count("nothing_due", "already_billed"),
         past_due=tally.count("past_due"),
