@@ -120,6 +120,9 @@ async def test_the_clock_outside_may_do_what_clocks_do(database, place, tmp_path
         body = {"organization_id": place.home.organization_id}
         for operation_id in ("billing.admin.suspend", "billing.free_tier.approve", "billing.admin.organizations.list", RUN):
             assert await clock.refused(operation_id, body) == (403, "missing_scope")
+        for path in ("/openapi.admin.json", "/realms/public/protocol/openid-connect/userinfo"):
+            answer = await server.http.get(path, headers={"Authorization": f"Bearer {CRON_SECRET}"})
+            assert answer.status_code == 403, path
         assert await Actor(server.http, CRON_SECRET + "x").refused("billing.run_monthly_cron") == (401, "unauthenticated")
     async with served(database, place, data_dir=tmp_path, background=False) as server:
         assert await Actor(server.http, CRON_SECRET).refused("billing.run_monthly_cron") == (401, "unauthenticated")

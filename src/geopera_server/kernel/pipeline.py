@@ -171,12 +171,16 @@ class Kernel:
             self.ports.meter.count(trace.principal.organization_id, "api_requests")
 
     async def identify(self, credential: Credential) -> Principal:
-        """Returns whose credential it is, counting the call; raises Unauthenticated or RateLimited."""
+        """Returns whose credential it is, counting the call; raises Unauthenticated or RateLimited.
+
+        Raises Denied for a credential that is for some operations only.
+        """
         async with self.pool.connection() as conn:
             admission = await self._authenticate(conn, credential, "default")
         if admission is None:
             raise Unauthenticated("The credential is unknown, revoked or expired. Get a new token and try again.")
         policy.check_rate(admission, "default", self.caps, now())
+        policy.require_unrestricted(admission.principal)
         return admission.principal
 
     async def _run(self, call: Call, trace: _Trace) -> Reply:

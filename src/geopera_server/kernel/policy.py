@@ -73,8 +73,8 @@ def authorise(operation: Operation, principal: Principal) -> None:
     """Raises Denied, PaymentRequired or Conflict unless the principal may call this operation at all."""
     if not operation.public and not principal.holds(operation.scope):
         raise Denied(f"missing scope '{operation.scope}' for '{operation.id}'", code="missing_scope")
-    if principal.only is not None and operation.id not in principal.only:
-        raise Denied(f"This credential is only for {', '.join(sorted(principal.only))}.", code="missing_scope")
+    if operation.id not in (principal.only or ()):
+        require_unrestricted(principal)
     if principal.standing == "suspended" and not operation.while_suspended:
         raise Denied(
             "Your organization is suspended: reads and billing still work. Settle what is open, or write to your operator.",
@@ -89,6 +89,12 @@ def authorise(operation: Operation, principal: Principal) -> None:
             "Your organization is going to be deleted and buys nothing more. Call organizations.deletion.cancel to keep it.",
             code="illegal_state",
         )
+
+
+def require_unrestricted(principal: Principal) -> None:
+    """Raises Denied for a credential that is for some operations only."""
+    if principal.only is not None:
+        raise Denied(f"This credential is only for {', '.join(sorted(principal.only))}.", code="missing_scope")
 
 
 async def forget_old_windows(conn: AsyncConnection[dict[str, Any]], before: datetime) -> None:
