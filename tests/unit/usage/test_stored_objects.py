@@ -117,6 +117,12 @@ async def test_no_more_than_asked_for(household, put, asset):
     assert len((await household.operator.op(RECONCILE))["orphan_objects"]) == 1
 
 
+async def test_an_id_in_capitals_is_the_same_id(household, asset):
+    await asset(10, object_size=10)
+    found = await household.operator.op(RECONCILE, {"project_id": household.project_id.upper()})
+    assert (found["checked"], found["orphan_objects"]) == (1, [])
+
+
 async def test_unknown_projects_and_people(household):
     for unknown in ("nonsense", "0192d3c4-0000-7000-8000-000000000000"):
         assert await household.operator.refused(RECONCILE, {"project_id": unknown}) == (404, "not_found")

@@ -42,6 +42,10 @@ class Comparison:
 async def compare(outside: Outside, project_id: str | None, *, most: int) -> Comparison:
     """Compares one project's objects and assets, or everybody's; raises NotFound for a project that has neither."""
     comparison = Comparison(most)
+    if project_id is not None:
+        if not is_id(project_id):
+            raise NotFound("project")
+        project_id = project_id.lower()
     async with outside.connection() as conn:
         projects = {row["id"]: row["organization_id"] for row in await store.projects(conn, project_id)}
     folders = [project_id] if project_id else await outside.ports.store.folders(ROOT)
@@ -116,9 +120,3 @@ async def delete_old(outside: Outside, orphans: Iterable[StoredObject], at: date
     for path in still:
         await outside.ports.store.delete(path)
     return {path: old[path] for path in still}
-
-
-def require_project_id(project_id: str | None) -> None:
-    """Raises NotFound for what is no id at all."""
-    if project_id is not None and not is_id(project_id):
-        raise NotFound("project")

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, Field
 
-from geopera_server.domains.usage.objects import Comparison, compare, delete_old, require_project_id
+from geopera_server.domains.usage.objects import Comparison, compare, delete_old
 from geopera_server.kernel.context import Context, Outside
 from geopera_server.kernel.operation import operation
 from geopera_server.kernel.paging import clamped
@@ -57,7 +57,6 @@ class ReconcileStorageOutput(BaseModel):
 
 
 async def _compared(outside: Outside, given: ReconcileStorageInput) -> ReconcileStorageOutput:
-    require_project_id(given.project_id)
     found = await compare(outside, given.project_id, most=clamped(given.limit))
     deleted = await delete_old(outside, found.orphans, outside.now) if given.delete_orphans else {}
     return _output(found, deleted)
