@@ -22,9 +22,9 @@ from geopera_server.kernel.operation import operation
 from geopera_server.values.ids import is_id
 
 DEFAULT_SETTINGS: dict[str, Any] = {
-    "approval_threshold_credits": 500_000,
     "low_credit_threshold": None,
-    "four_eyes": False,
+    "four_eyes": True,
+    "require_key_budget": False,
     "default_region": "australia-southeast1",
     "key_max_days": None,
     "allowed_email_domains": [],
@@ -39,8 +39,26 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=2_000)
 OptionalText = Annotated[Text | None, BeforeValidator(_none_for_blank)]
 
 
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+
+
+class OrganizationPatch(BaseModel):
+    """What may change of a profile: what is not sent stays, null clears."""
+
+    name: Name | None = None
+    description: OptionalText = None
+    website: OptionalText = None
+    industry: OptionalText = None
+    size: OptionalText = None
+    country: OptionalText = Field(None, description="two letters, ISO 3166-1")
+    abn: OptionalText = Field(None, description="Australian Business Number, 11 digits")
+    tax_number: OptionalText = None
+    billing_email: OptionalText = None
+    billing_address: dict[str, Any] | None = None
+
+
 class OrganizationCreateInput(BaseModel):
-    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+    name: Name
     description: OptionalText = None
     website: OptionalText = None
     industry: OptionalText = None
@@ -120,7 +138,7 @@ async def create(ctx: Context, given: OrganizationCreateInput) -> OrganizationCr
     Only operators switch post-paid billing on; for others it is noted as a request.
     """
     human_id = require_human(ctx.principal)
-    _check_profile(given)
+    check_profile(given)
     caller = await users.user_of(ctx.conn, human_id)
     if given.billing_admin_id is not None:
         await _check_billing_admin(ctx, given.billing_admin_id)
@@ -163,12 +181,17 @@ async def list_organizations(ctx: Context, given: OrganizationListInput) -> Orga
 
 @operation("organizations.get", effect="read", scope="organizations:read", raw=True, extension=True, example={})
 async def get(ctx: Context, given: OrganizationGetInput) -> OrganizationFull:
-    """Returns the organization's profile; tax and address only to those who see its bills."""
+    """Returns the organization's profile and settings; tax and address only to those who see its bills."""
     organization_id = await own_organization(ctx.conn, ctx.principal, given.organization_id)
     row = await organizations.organization_of(ctx.conn, organization_id)
     if row is None:
         raise NotFound("organization")
     ctx.touch("organization", row["id"])
+    return as_profile(row, with_billing=is_org_billing(ctx.principal))
+
+
+def as_profile(row: Row, *, with_billing: bool) -> OrganizationFull:
+    """Returns an organization as its members see it; tax and address only for those who see its bills."""
     profile: OrganizationFull = {
         "id": row["id"],
         "name": row["name"],
@@ -179,13 +202,17 @@ async def get(ctx: Context, given: OrganizationGetInput) -> OrganizationFull:
         "size": row["size"],
         "country": row["country"],
         "enterprise_billing": row["billing_mode"] == "enterprise",
-        "settings": {**DEFAULT_SETTINGS, **row["settings"]},
+        "settings": {
+            "approval_threshold_credits": row["default_approval_threshold"],
+            **DEFAULT_SETTINGS,
+            **{name: value for name, value in row["settings"].items() if value is not None},
+        },
         "member_count": row["member_count"],
         "plan": row["plan_id"],
         "standing": row["standing"],
         "created_at": row["created_at"],
     }
-    if is_org_billing(ctx.principal):
+    if with_billing:
         profile["abn"] = row["abn"]
         profile["tax_number"] = row["tax_number"]
         profile["billing_email"] = row["billing_email"]
@@ -215,7 +242,8 @@ def _summary(row: Row, role: str | None) -> OrganizationSummary:
     }
 
 
-def _check_profile(given: OrganizationCreateInput) -> None:
+def check_profile(given: OrganizationCreateInput | OrganizationPatch) -> None:
+    """Raises InvalidInput for a website, country, business number or address that cannot be one."""
     if given.website is not None and not rules.is_website(given.website):
         raise InvalidInput("website must be an http or https address.", loc=("website",))
     if given.country is not None and not (len(given.country) == 2 and given.country.isascii() and given.country.isalpha()):

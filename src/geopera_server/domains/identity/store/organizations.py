@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -44,11 +45,28 @@ async def has_made_one_named(conn: Connection, user_id: str, name: str) -> bool:
 async def organization_of(conn: Connection, organization_id: str) -> Row | None:
     """The organization of that id, with its number of members; none once it was deleted."""
     cursor = await conn.execute(
-        "SELECT o.*, (SELECT count(*) FROM membership m WHERE m.organization_id = o.id) AS member_count"
+        "SELECT o.*, (SELECT count(*) FROM membership m WHERE m.organization_id = o.id) AS member_count,"
+        " (SELECT approval_threshold_credits FROM billing_terms) AS default_approval_threshold"
         " FROM organization o WHERE o.id = %s AND o.purged_at IS NULL",
         (organization_id,),
     )
     return await cursor.fetchone()
+
+
+async def change_organization(conn: Connection, organization_id: str, changes: Mapping[str, Any], at: datetime) -> None:
+    """Writes the given columns of an organization's profile, and merges `settings`; psycopg's UniqueViolation for its name."""
+    await conn.execute(
+        "UPDATE organization o SET name = n.name, description = n.description, website = n.website, industry = n.industry,"
+        " size = n.size, country = n.country, abn = n.abn, tax_number = n.tax_number, billing_email = n.billing_email,"
+        " billing_address = n.billing_address, settings = o.settings || %(settings)s, updated_at = %(at)s"
+        " FROM organization p CROSS JOIN LATERAL jsonb_populate_record(p, %(changes)s) n WHERE p.id = o.id AND o.id = %(id)s",
+        {
+            "id": organization_id,
+            "changes": Jsonb({name: value for name, value in changes.items() if name != "settings"}),
+            "settings": Jsonb(changes.get("settings") or {}),
+            "at": at,
+        },
+    )
 
 
 async def add_member(conn: Connection, organization_id: str, user_id: str, role: str, at: datetime) -> None:
