@@ -42,10 +42,9 @@ OptionalText = Annotated[Text | None, BeforeValidator(_none_for_blank)]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 
 
-class OrganizationPatch(BaseModel):
-    """What may change of a profile: what is not sent stays, null clears."""
+class OrganizationDetails(BaseModel):
+    """What a profile holds besides its name."""
 
-    name: Name | None = None
     description: OptionalText = None
     website: OptionalText = None
     industry: OptionalText = None
@@ -53,22 +52,13 @@ class OrganizationPatch(BaseModel):
     country: OptionalText = Field(None, description="two letters, ISO 3166-1")
     abn: OptionalText = Field(None, description="Australian Business Number, 11 digits")
     tax_number: OptionalText = None
-    billing_email: OptionalText = None
+    billing_email: OptionalText = Field(None, description="default: the address of whoever made the organization")
     billing_address: dict[str, Any] | None = None
 
 
-class OrganizationCreateInput(BaseModel):
+class OrganizationCreateInput(OrganizationDetails):
     name: Name
-    description: OptionalText = None
-    website: OptionalText = None
-    industry: OptionalText = None
-    size: OptionalText = None
-    country: OptionalText = Field(None, description="two letters, ISO 3166-1")
-    abn: OptionalText = Field(None, description="Australian Business Number, 11 digits")
-    tax_number: OptionalText = None
-    billing_email: OptionalText = Field(None, description="default: the caller's address")
     billing_admin_id: OptionalText = Field(None, description="a user who gets the role billing")
-    billing_address: dict[str, Any] | None = None
     enterprise_billing: bool = Field(False, description="a request, unless an operator calls")
 
 
@@ -242,7 +232,7 @@ def _summary(row: Row, role: str | None) -> OrganizationSummary:
     }
 
 
-def check_profile(given: OrganizationCreateInput | OrganizationPatch) -> None:
+def check_profile(given: OrganizationDetails) -> None:
     """Raises InvalidInput for a website, country, business number or address that cannot be one."""
     if given.website is not None and not rules.is_website(given.website):
         raise InvalidInput("website must be an http or https address.", loc=("website",))

@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from geopera_server.domains.identity.access import is_org_billing, own_organization, require_human, require_org_admin
 from geopera_server.domains.identity.operations.organizations import (
+    Name,
+    OrganizationDetails,
     OrganizationFull,
-    OrganizationPatch,
     as_profile,
     check_profile,
 )
@@ -43,10 +44,11 @@ class SettingsPatch(BaseModel):
     allowed_email_domains: list[EmailDomain] | None = Field(None, max_length=100, description="of members who are invited")
 
 
-class OrganizationUpdateInput(OrganizationPatch):
-    """A merge patch of the profile and, key by key, of the settings."""
+class OrganizationUpdateInput(OrganizationDetails):
+    """A merge patch of the profile and, key by key, of the settings: what is not sent stays, null clears."""
 
     organization_id: str | None = Field(None, description="default: the caller's own")
+    name: Name | None = None
     settings: SettingsPatch | None = None
 
 
