@@ -95,6 +95,18 @@ async def test_what_is_open_comes_first(household, given):
     assert (await household.operator.op(CLEANUP))["skipped"] == [{**given, "reason": "unbilled_orders"}]
 
 
+async def test_what_was_promised_and_not_ordered_is_billed_first(household, given, clock):
+    term = {"start_date": "2024-01-01", "end_date": "2024-06-30"}
+    await household.operator.op("organizations.admin.commitments.save", {**given, **term, "sqkm_amount": 100, "rate_aud": 10})
+    assert await household.owner.refused(REQUEST) == (409, "illegal_state")
+    assert await household.operator.refused(SCHEDULE, given) == (409, "illegal_state")
+    await household.operator.op(SCHEDULE, {**given, "force": True})
+    await let_the_day_come(household)
+    assert (await clock.op(CLEANUP))["skipped"] == [{**given, "reason": "unbilled_orders"}]
+    await household.operator.op("billing.enterprise.mark_invoiced", {**given, "reference": "The rest"})
+    assert len((await clock.op(CLEANUP))["purged"]) == 1
+
+
 @pytest.mark.parametrize("reason", ["running_jobs", "undelivered_orders"])
 async def test_nobody_goes_while_something_runs(household, given, clock, reason):
     order_id = await insert_order(household)

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from geopera_server.db.pool import Connection, Row
 from geopera_server.domains.billing.store import administration, purging, standing
+from geopera_server.domains.commitments.burning import standing_of, take_or_pay_due
 from geopera_server.kernel.context import Context, Outside
 from geopera_server.kernel.errors import Conflict
 from geopera_server.ports.payments import NoSuchObject, ProcessorError
@@ -33,8 +34,21 @@ _KEEPS = {
 
 async def obstacles(ctx: Context, organization_id: str) -> list[str]:
     """Returns what stands in the way of deleting an organization, in words."""
-    found = await administration.obstacles_of(ctx.conn, organization_id)
+    found = await _found(ctx.conn, organization_id, ctx.now)
     return [words for name, words in _TELLS.items() if found[name]]
+
+
+async def is_unbilled(ctx: Context, organization_id: str) -> bool:
+    """Says whether an organization owes amounts that no invoice has billed yet."""
+    return bool((await _found(ctx.conn, organization_id, ctx.now))["unbilled"])
+
+
+async def _found(conn: Connection, organization_id: str, at: datetime) -> Row:
+    """Returns what is under way or owed, by word; what a commitment's ended term has left to pay is owed too."""
+    found = await administration.obstacles_of(conn, organization_id)
+    if not found["unbilled"]:
+        found["unbilled"] = bool(take_or_pay_due(await standing_of(conn, organization_id), at=at))
+    return found
 
 
 async def schedule(ctx: Context, organization: Row, *, days: int, reason: str | None) -> datetime:
@@ -98,14 +112,14 @@ async def _begun(outside: Outside, organization_id: str) -> str | None:
         organization = await purging.lock_due(conn, organization_id, outside.now)
         if organization is None:
             return "not_due"
-        reason = await _hindrance(conn, organization_id)
+        reason = await _hindrance(conn, organization_id, outside.now)
         if reason is None:
             await purging.shut_out(conn, organization_id, outside.now)
         return reason
 
 
-async def _hindrance(conn: Connection, organization_id: str) -> str | None:
-    found = await administration.obstacles_of(conn, organization_id)
+async def _hindrance(conn: Connection, organization_id: str, at: datetime) -> str | None:
+    found = await _found(conn, organization_id, at)
     return next((word for name, word in _KEEPS.items() if found[name]), None)
 
 
@@ -158,7 +172,7 @@ async def forget(ctx: Context, organization_id: str) -> str | None:
     organization = await purging.lock_due(ctx.conn, organization_id, ctx.now)
     if organization is None or organization["purge_started_at"] is None:
         return "not_due"
-    reason = await _hindrance(ctx.conn, organization_id)
+    reason = await _hindrance(ctx.conn, organization_id, ctx.now)
     if reason is None and await purging.some_assets(ctx.conn, organization_id, 1):
         reason = "files_left"
     if reason is None:

@@ -20,7 +20,6 @@ from geopera_server.kernel.context import Context, Outside
 from geopera_server.kernel.errors import Conflict, Denied, NotFound
 from geopera_server.kernel.operation import operation
 from geopera_server.kernel.principal import PLATFORM_ORGANIZATION_ID
-from geopera_server.ledger.accruals import has_unbilled
 from geopera_server.values.ids import is_id
 
 
@@ -107,7 +106,7 @@ class ScheduleInput(DeletionInput):
 async def schedule_deletion(ctx: Context, given: ScheduleInput) -> Deletion:
     """Schedules the deletion of an organization, or moves it to another day."""
     organization = await _locked(ctx, given.organization_id)
-    if not given.force and await has_unbilled(ctx.conn, organization["id"]):
+    if not given.force and await deletion.is_unbilled(ctx, organization["id"]):
         raise Conflict(
             "This organization owes amounts that no invoice has billed yet. Bill them with billing.enterprise.mark_invoiced,"
             " or set force.",
