@@ -160,6 +160,19 @@ class TestTopup:
         assert (await agent.post("billing.topup", {"credits": 2_000})).status_code == 201
         assert (await owner.post("billing.topup", {"credits": 2_001})).status_code == 201
 
+    async def test_a_key_without_budget_buys_nothing_where_one_is_demanded(self, market):
+        owner = await owner_with(market, "pm_card_visa")
+        key = await owner.op("api_keys.create", {"name": "agent", "permissions": ["billing:write"]})
+        await market.sql(
+            "UPDATE organization SET settings = settings || '{\"require_key_budget\": true}' WHERE id = %s",
+            market.place.home.organization_id,
+        )
+        agent = Actor(market.http, key["key"])
+        assert await agent.refused("billing.topup", {"credits": 500}) == (402, "budget_exceeded")
+        cap = {"subject_type": "api_key", "subject_id": key["id"], "limit_credits": 2_000}
+        await owner.op("budgets.save", cap)
+        assert (await agent.post("billing.topup", {"credits": 500})).status_code == 201
+
     @pytest.mark.parametrize(
         ("card", "decline"),
         [
