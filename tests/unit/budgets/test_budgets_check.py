@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 
 import pytest
 
-from geopera_server.kernel.errors import PaymentRequired
+from geopera_server.kernel.errors import OperationError, PaymentRequired
 from geopera_server.kernel.principal import Principal
 from geopera_server.values.ids import new_id
 from support.house import Caller
@@ -103,3 +104,12 @@ async def test_a_key_without_a_budget_spends_nothing_where_one_is_demanded(house
     await household.owner.op("budgets.save", own)
     assert await goes_through(key, {"credits": 5})
     assert not await goes_through(key, {"credits": 1})
+
+
+@pytest.mark.parametrize("standing", ["past_due", "suspended", "pending_deletion"])
+async def test_nothing_is_allowed_that_the_standing_refuses(household, standing):
+    assert (await household.owner.op("budgets.check", {"credits": 5}))["allowed"] is True
+    owner = Caller(household.house, dataclasses.replace(household.owner.principal, standing=standing))
+    with pytest.raises(OperationError):
+        await owner.run(spend, {"credits": 5})
+    assert (await owner.op("budgets.check", {"credits": 5}))["allowed"] is False

@@ -229,7 +229,7 @@ async def check(ctx: Context, given: BudgetCheckInput) -> BudgetCheck:
     covered = seen.shortfall_credits == 0 or (seen.has_card and not seen.approval_required)
     remaining = None if tightest is None else max(0, tightest["room"])
     return BudgetCheck(
-        allowed=(given.credits == 0 or (within and covered)) and ctx.principal.standing not in {"suspended", "past_due"},
+        allowed=(given.credits == 0 or (within and covered)) and ctx.principal.standing == "active",
         remaining_credits=0 if unbudgeted else remaining,
         limiting_budget_id=None if unbudgeted or tightest is None else tightest["id"],
         approval_required=seen.approval_required,
