@@ -95,8 +95,11 @@ async def test_the_same_asked_at_once_is_asked_once(household):
 
 
 async def test_who_owes_asks_for_nothing(household):
-    await household.sql("UPDATE organization SET standing = 'past_due' WHERE id = %s", household.place.home.organization_id)
-    assert await household.owner.refused(REQUEST, {"credits": AMOUNT}) == (402, "account_past_due")
+    for standing in ("past_due", "suspended"):
+        await household.sql(
+            "UPDATE organization SET standing = %s WHERE id = %s", standing, household.place.home.organization_id
+        )
+        assert await household.owner.refused(REQUEST, {"credits": AMOUNT}) == (402, "account_past_due")
 
 
 async def test_requests_are_listed_newest_first_as_they_stand(household):

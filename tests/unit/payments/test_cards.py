@@ -255,6 +255,15 @@ async def test_the_last_card_stays_while_it_is_needed(household):
     assert await listed(household.owner) == []
 
 
+async def test_the_last_card_of_who_is_suspended_for_debt_stays(household):
+    card = await attached(household.owner)
+    for standing in ("past_due", "suspended"):
+        await household.sql(
+            "UPDATE organization SET standing = %s WHERE id = %s", standing, household.place.home.organization_id
+        )
+    assert await household.owner.refused(DETACH, {"payment_method_row_id": card["id"]}) == (409, "illegal_state")
+
+
 async def test_the_last_card_stays_while_a_charge_is_open(household):
     card = await attached(household.owner, "pm_card_authenticationRequired")
     assert await household.owner.refused("billing.topup", {"credits": 500}, key="k") == (402, "payment_authentication_required")

@@ -74,7 +74,7 @@ async def request(ctx: Context, given: RequestApprovalInput) -> ApprovalOutput:
             f"You have asked for {given.credits:,} credits already. Wait for a decision on request {same}, or reject it.",
             approval_id=same,
         )
-    if policy is not None and policy["standing"] == "past_due":
+    if policy is not None and policy["owes"]:
         raise PaymentRequired(
             "A payment of your organization is past due. Pay it under billing, then ask again.", code="account_past_due"
         )

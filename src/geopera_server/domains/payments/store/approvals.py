@@ -97,9 +97,10 @@ async def set_rejected(conn: Connection, approval_id: str, *, decided_by: str | 
 
 
 async def policy_of(conn: Connection, organization_id: str) -> Row | None:
-    """An organization's standing, and whether two people are needed to approve."""
+    """Whether a payment of an organization is past due, and whether two people are needed to approve."""
     cursor = await conn.execute(
-        "SELECT standing, settings -> 'four_eyes' AS four_eyes FROM organization WHERE id = %s", (organization_id,)
+        "SELECT past_due_since IS NOT NULL AS owes, settings -> 'four_eyes' AS four_eyes FROM organization WHERE id = %s",
+        (organization_id,),
     )
     return await cursor.fetchone()
 

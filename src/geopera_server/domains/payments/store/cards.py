@@ -134,8 +134,9 @@ async def set_detached(conn: Connection, organization_id: str, row_id: str, *, a
 async def needs_card(conn: Connection, organization_id: str) -> Row:
     """Why an organization may need its last card: it tops up by itself, or it owes money."""
     cursor = await conn.execute(
-        "SELECT coalesce(w.auto_topup, false) AS auto_topup, o.standing = 'past_due' OR a.balance < 0 OR EXISTS (SELECT FROM"
-        " topup t WHERE t.organization_id = o.id AND t.state IN ('created', 'confirming', 'requires_action')) AS owes"
+        "SELECT coalesce(w.auto_topup, false) AS auto_topup, o.past_due_since IS NOT NULL OR a.balance < 0 OR EXISTS"
+        " (SELECT FROM topup t WHERE t.organization_id = o.id AND t.state IN ('created', 'confirming', 'requires_action'))"
+        " AS owes"
         " FROM organization o JOIN ledger_account a ON a.organization_id = o.id"
         " LEFT JOIN wallet w ON w.organization_id = o.id WHERE o.id = %s",
         (organization_id,),
