@@ -101,6 +101,8 @@ async def test_a_bank_that_refuses_ends_the_charge(quiet, card, outcome):
     [row] = await quiet.sql("SELECT state, failure_code FROM topup")
     assert row["state"] == "failed"
     assert row["failure_code"] in {"insufficient_funds", "payment_intent_authentication_failure"}
+    [intent] = await quiet.sql("SELECT status FROM test_processor_intent")
+    assert intent["status"] == "canceled"
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from geopera_server.domains.payments import charging, funding
+from geopera_server.kernel.principal import service
 from geopera_server.values.ids import new_id
 from support import paying
 from support.cards import check_charges, save_card
 from support.charges import confirm, resolve_all
 from support.colleagues import colleague
-from support.house import owner_of
+from support.house import Caller, owner_of
 from support.serving import OPENING_CREDITS
 
 TOPUP = {"credits": 4_000}
@@ -118,3 +121,22 @@ async def test_a_named_card_is_the_same_card_however_it_is_spelled(household, sp
     receipt = await household.owner.op("billing.topup", {**TOPUP, "payment_method_row_id": spelled(row_id)}, key="once")
     assert receipt["payment_method_id"] == row_id
     assert len(await check_charges(household.sql)) == 1
+
+
+async def test_a_charge_of_another_processor_is_left_as_it_is(household, monkeypatch):
+    """Whoever changes the deployment's processor must not have charges declared over that it cannot ask about."""
+    await carded(household, "pm_card_authenticationRequired")
+    assert (await household.owner.refused("billing.topup", TOPUP, key="once"))[0] == 402
+    kernel = household.house.kernel
+    ports = kernel.ports
+    monkeypatch.setattr(
+        kernel, "ports", dataclasses.replace(ports, processor=dataclasses.replace(ports.processor, name="other"))
+    )
+    [row] = await household.sql("SELECT id, organization_id FROM topup")
+    staff = Caller(household.house, service(organization_id=row["organization_id"]))
+    assert (await staff.refused("billing.payments.resolve", {"topup_id": row["id"]}))[0] == 502
+    assert await household.owner.refused("billing.topup", TOPUP, key="once") == (502, "upstream_error")
+    monkeypatch.setattr(kernel, "ports", ports)
+    await confirm(household)
+    await resolve_all(household)
+    assert (await top_up(household))["id"] == row["id"]

@@ -26,15 +26,16 @@ from geopera_server.db.pool import Connection, Row
 from geopera_server.domains.payments.auto_topup import auto_topup_size
 from geopera_server.domains.payments.low_balance import notice_credit
 from geopera_server.domains.payments.presenting import as_topup
+from geopera_server.domains.payments.refusals import elsewhere, in_progress, no_answer, refusal_of, unusable
 from geopera_server.domains.payments.store import topups
 from geopera_server.domains.payments.terms import tax_part, terms
 from geopera_server.kernel.context import Context, Event, Outside
 from geopera_server.kernel.crashing import crash_point
-from geopera_server.kernel.errors import Conflict, NotFound, OperationError, PaymentRequired, Unavailable
+from geopera_server.kernel.errors import Conflict, NotFound, PaymentRequired
 from geopera_server.kernel.interlude import Interlude
 from geopera_server.kernel.outbox import write_event
 from geopera_server.ledger import postings
-from geopera_server.ports.payments import Intent, NoSuchObject, Processor, ProcessorError, ProcessorUnreachable
+from geopera_server.ports.payments import Intent, Processor, ProcessorError, ProcessorUnreachable
 from geopera_server.values.clock import now
 from geopera_server.values.ids import is_id, new_id
 
@@ -154,11 +155,11 @@ async def charge(purchase: Purchase, outside: Outside, *, size: Size | None = No
         logger.warning("charge %s: %s", row["id"], error)
         async with outside.connection() as conn:
             await topups.let_go(conn, row["id"], holder=outside.invocation_id, at=now(), look_after=now() + LOOK_SOON)
-        raise _no_answer() from error
+        raise no_answer() from error
     except ProcessorError as error:
         logger.warning("charge %s is refused: %s", row["id"], error)
         await _refused_outright(outside, processor, row, error)
-        raise _unusable(error) from error
+        raise unusable(error) from error
     crash_point("charge-made")
     async with outside.connection() as conn, conn.transaction():
         await topups.lock_account(conn, row["organization_id"])
@@ -185,8 +186,10 @@ async def _taken(outside: Outside, purchase: Purchase, size: Size | None) -> Row
             return None if sized is None else await _begun(conn, outside, sized, at=at, until=until)
         if size is None:
             _require_same(row, purchase)
+        if row["processor"] != outside.ports.processor.name:
+            raise elsewhere(row)
         if row["holder"] != outside.invocation_id and row["held_until"] > at:
-            raise _in_progress(row["held_until"] - at)
+            raise in_progress(row["held_until"] - at)
         await topups.take(conn, row["id"], holder=outside.invocation_id, until=until)
         return {**row, "holder": outside.invocation_id, "held_until": until}
 
@@ -232,7 +235,7 @@ async def _begun(conn: Connection, outside: Outside, purchase: Purchase, *, at: 
             },
         )
     except sql_errors.UniqueViolation as error:
-        raise _in_progress(until - at) from error
+        raise in_progress(until - at) from error
 
 
 def _id_or_none(text: str | None) -> str | None:
@@ -260,7 +263,7 @@ async def _carried_out(outside: Outside, processor: Processor, row: Row) -> Inte
     async with outside.connection() as conn:
         kept = await topups.keep_intent(conn, row["id"], holder=row["holder"], intent=intent, at=now())
     if kept is None:
-        raise _in_progress(lease(processor))
+        raise in_progress(lease(processor))
     crash_point("intent-kept")
     return await _confirmed(processor, row, intent)
 
@@ -277,7 +280,7 @@ async def _confirmed(processor: Processor, row: Row, intent: Intent) -> Intent:
 
 
 async def _withdraw(processor: Processor, row: Row) -> None:
-    """Ends a refused intent at the processor, where another card could still pay it; the round looks after what is missed."""
+    """Ends a refused intent at the processor, where another card could still pay it; what pays it all the same is granted."""
     try:
         await processor.charges.cancel(row["intent_id"])
     except ProcessorError as error:
@@ -392,58 +395,3 @@ def _require_own(row: Row, intent: Intent) -> None:
 async def _tell_of_failure(conn: Connection, row: Row, invocation_id: str) -> None:
     event = Event(type="topup.failed", entity_type="topup", entity_id=row["id"], data=as_topup(row))
     await write_event(conn, event, organization_id=row["organization_id"], invocation_id=invocation_id, at=row["updated_at"])
-
-
-def refusal_of(row: Row) -> OperationError:
-    """Returns what a caller is told about a charge that has not succeeded."""
-    if row["state"] == "requires_action":
-        return PaymentRequired(
-            "Your bank wants the card holder to confirm this payment. Complete it with client_secret, then send the same"
-            " request with the same Idempotency-Key.",
-            code="payment_authentication_required",
-            client_secret=row["client_secret"],
-            payment_intent_id=row["intent_id"],
-        )
-    if row["state"] == "confirming":
-        return _no_answer()
-    if row["state"] == "canceled":
-        return PaymentRequired(
-            "The payment was cancelled before it was made. Send the same request again to begin a new one.",
-            code="card_declined",
-            decline_code=row["failure_code"] or "canceled",
-        )
-    return PaymentRequired(
-        f"The card was declined ({row['failure_code']}). Choose another default card, or ask your bank, then try again.",
-        code="card_declined",
-        decline_code=row["failure_code"],
-    )
-
-
-def _in_progress(remaining: timedelta) -> Conflict:
-    return Conflict(
-        "This payment is being made by another call. Repeat the request shortly to get its outcome.",
-        code="idempotency_in_progress",
-        retry_after_s=max(1, round(remaining.total_seconds())),
-    )
-
-
-def _no_answer() -> Unavailable:
-    return Unavailable(
-        "The card processor has not said whether the payment was made. Send the same request again with the same"
-        " Idempotency-Key: it is charged once at most, and what was paid arrives as credits.",
-        code="upstream_timeout",
-        retry_after_s=15,
-    )
-
-
-def _unusable(error: ProcessorError) -> OperationError:
-    if isinstance(error, NoSuchObject):
-        return PaymentRequired(
-            "The card processor does not know this card any more. Save it again with payment_methods.attach.",
-            code="card_declined",
-            decline_code="no_such_card",
-        )
-    return Unavailable(
-        "The card processor refuses the payment. Nothing was charged; try again later, or write to your operator.",
-        code="upstream_error",
-    )

@@ -40,7 +40,7 @@ class Seen:
 
 
 async def look(outside: Outside, given: ResolveInput) -> Seen:
-    """Asks the processor about the charge, and ends there what nobody is going to end."""
+    """Asks the processor about the charge, and ends there what nobody is going to end, and what was refused."""
     processor = outside.ports.processor
     async with outside.connection() as conn:
         row = await topups.of_id(conn, given.topup_id)
@@ -50,10 +50,19 @@ async def look(outside: Outside, given: ResolveInput) -> Seen:
         await topups.look_later(conn, row["id"], at=now() + charging.lease(processor))
     if row["intent_id"] is None:
         return Seen(None)
+    if row["processor"] != processor.name:
+        raise Unavailable(
+            f"Charge {row['id']} was begun at the card processor {row['processor']!r}, not at {processor.name!r}. Set"
+            " GEOPERA_PAYMENTS back until it has come to its end."
+        )
     try:
         intent = await processor.charges.intent(row["intent_id"])
         if intent.status in {"requires_confirmation", "requires_action"} and _abandoned(row, intent, processor):
             intent = await processor.charges.cancel(intent.id)
+        elif intent.status == "failed":
+            # The client secret is in somebody's browser, and another card could still pay with it.
+            ended = await processor.charges.cancel(intent.id)
+            intent = ended if ended.status == "succeeded" else intent
     except ProcessorError as error:
         raise Unavailable(f"The card processor cannot tell about charge {row['id']} at the moment: {error}") from error
     return Seen(intent)

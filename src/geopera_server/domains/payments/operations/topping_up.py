@@ -25,6 +25,7 @@ from geopera_server.domains.payments.auto_topup import (
     plan,
 )
 from geopera_server.domains.payments.charging import Purchase
+from geopera_server.domains.payments.refusals import refusal_of
 from geopera_server.domains.payments.store import topups, wallets
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.interlude import Interlude
@@ -67,7 +68,7 @@ async def charge_when_low(ctx: Context, given: TopUpInput) -> ToppedUp:
     purchase = _purchase(ctx.organization_id, given.job_id)
     begun = await wallets.charge_for(ctx.conn, ctx.organization_id, purchase.purpose)
     if begun is not None and begun["state"] == "failed":
-        raise charging.refusal_of(begun)
+        raise refusal_of(begun)
     if begun is not None and begun["state"] != "canceled":
         await charging.bought(ctx, replace(purchase, credits=begun["credits"]))
         planned = await _planned(ctx.conn, ctx.organization_id, ctx.now)
