@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import httpx
@@ -96,7 +97,7 @@ async def test_a_top_up_is_killed_and_nobody_comes_back(point, archive, database
             if row["state"] in {"failed", "canceled"} or row["ledger_entry_id"] is not None:
                 break
             assert time.monotonic() < deadline, f"the charge is left {row['state']}"
-            time.sleep(0.2)
+            await asyncio.sleep(0.2)
         assert second.terminate() == 0
     made = point in {"charge-made", "charge-recorded", "grant-before-commit"}
     assert len(await check_charges(ask)) == (1 if made else 0)

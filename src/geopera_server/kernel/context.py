@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from psycopg import AsyncConnection
 
@@ -19,9 +19,8 @@ from geopera_server.kernel.principal import Principal
 from geopera_server.ports import Links, Ports, Secrets
 from geopera_server.values.ids import new_id
 
-if TYPE_CHECKING:
-    from geopera_server.kernel.pipeline import Call
-    from geopera_server.kernel.reply import Reply
+# A handler, what it is given, and who calls: answered with the body of the reply.
+RunFurther = Callable[[Callable[..., Awaitable[Any]], Mapping[str, Any], Principal], Awaitable[bytes]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +129,7 @@ class Outside:
     links: Links
     secrets: Secrets
     ports: Ports
-    run: Callable[[Call], Awaitable[Reply]]
+    run: RunFurther
     given: Mapping[str, Any] = field(default_factory=dict)
 
     @property

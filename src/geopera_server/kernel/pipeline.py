@@ -37,7 +37,7 @@ from geopera_server.kernel.errors import (
     Unavailable,
 )
 from geopera_server.kernel.interlude import MOST_INTERLUDES, Interlude
-from geopera_server.kernel.operation import Operation
+from geopera_server.kernel.operation import Handler, Operation, operation_of
 from geopera_server.kernel.outbox import write_recorded
 from geopera_server.kernel.overspending import OVERSPENDING, overspent
 from geopera_server.kernel.policy import RateCaps
@@ -169,6 +169,10 @@ class Kernel:
         """Counts a call of an organization's people and keys, however it ended; what the platform does itself is not one."""
         if trace.call.credential is not None and trace.principal.organization_id is not None:
             self.ports.meter.count(trace.principal.organization_id, "api_requests")
+
+    async def _run_further(self, handler: Handler, given: Mapping[str, Any], principal: Principal) -> bytes:
+        """Runs a further call, for one that is outside, and returns the body of its reply."""
+        return (await self.run(Call(operation=operation_of(handler), given=given, principal=principal))).body
 
     async def identify(self, credential: Credential) -> Principal:
         """Returns whose credential it is, counting the call; raises Unauthenticated or RateLimited.
@@ -342,7 +346,7 @@ class Kernel:
             links=self.links,
             secrets=self.secrets,
             ports=self.ports,
-            run=self.run,
+            run=self._run_further,
             given=trace.given,
         )
 

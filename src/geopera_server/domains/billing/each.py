@@ -11,7 +11,6 @@ import orjson
 from geopera_server.kernel.context import Outside
 from geopera_server.kernel.errors import OperationError
 from geopera_server.kernel.operation import Handler, operation_of
-from geopera_server.kernel.pipeline import Call
 from geopera_server.kernel.principal import service
 
 logger = logging.getLogger(__name__)
@@ -21,16 +20,16 @@ async def run_for(
     outside: Outside, handler: Handler, organization_id: str, given: Mapping[str, Any]
 ) -> tuple[dict[str, Any] | None, str]:
     """Runs an operation as the platform's own service within an organization; returns its answer, or the code of a refusal."""
-    call = Call(operation=operation_of(handler), given=given, principal=service(organization_id=organization_id))
+    name = operation_of(handler).id
     try:
-        reply = await outside.run(call)
+        body = await outside.run(handler, given, service(organization_id=organization_id))
     except OperationError as refusal:
-        logger.warning("%s for %s: %s", call.operation.id, organization_id, refusal)
+        logger.warning("%s for %s: %s", name, organization_id, refusal)
         return None, refusal.code
     except Exception:
-        logger.exception("%s for %s broke", call.operation.id, organization_id)
+        logger.exception("%s for %s broke", name, organization_id)
         return None, "internal_error"
-    return orjson.loads(reply.body), ""
+    return orjson.loads(body), ""
 
 
 async def for_each(

@@ -16,7 +16,8 @@ from geopera_server.db.pool import Connection, Row
 from geopera_server.domains.billing.fees import Line, month_lines
 from geopera_server.domains.billing.standing import owes, settled
 from geopera_server.domains.billing.store import months, plans, wallets
-from geopera_server.domains.invoicing.issuing import NewLine, issue_invoice
+from geopera_server.domains.invoicing.issuing import issue_invoice
+from geopera_server.domains.invoicing.lines import NewLine
 from geopera_server.domains.invoicing.periods import Period, month_of
 from geopera_server.domains.payments.charging import Purchase, bought
 from geopera_server.domains.payments.low_balance import notice_debit

@@ -15,7 +15,7 @@ from geopera_server.db.pool import Connection, Row
 from geopera_server.domains.commitments.burning import Shortfall, Standing, standing_of
 from geopera_server.domains.commitments.rules import Commitment, Part, at_rate
 from geopera_server.domains.invoicing import store
-from geopera_server.domains.invoicing.issuing import NewLine
+from geopera_server.domains.invoicing.lines import NewLine
 from geopera_server.domains.invoicing.periods import Period
 
 

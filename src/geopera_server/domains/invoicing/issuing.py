@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
-from decimal import Decimal
 from typing import Literal
 
 from geopera_server.db.pool import Row
 from geopera_server.domains.invoicing import store
+from geopera_server.domains.invoicing.lines import NewLine
 from geopera_server.domains.invoicing.periods import read_period
 from geopera_server.domains.invoicing.presenting import as_invoice
 from geopera_server.domains.payments.terms import tax_part, terms
@@ -18,22 +17,6 @@ from geopera_server.kernel.errors import Conflict, NotFound
 from geopera_server.values.ids import is_id, new_id
 
 InvoiceKind = Literal["enterprise", "statement"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewLine:
-    """One line of an invoice to be; its `credits` include the tax and are what counts, whatever the unit price rounds to."""
-
-    kind: str
-    description: str
-    credits: int
-    quantity: Decimal | int = 1
-    unit: str = "order"
-    unit_price_credits: Decimal | int
-    order_id: str | None = None
-    job_id: str | None = None
-    commitment_id: str | None = None
-    sqkm: Decimal | None = None
 
 
 async def issue_invoice(

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from psycopg.types.json import Jsonb
 
 from geopera_server.db.pool import Connection, Row
-
-if TYPE_CHECKING:
-    from geopera_server.domains.invoicing.issuing import NewLine
+from geopera_server.domains.invoicing.lines import NewLine
 
 _WITH_LINES = (
     "SELECT i.*, coalesce((SELECT jsonb_agg(to_jsonb(l) ORDER BY l.position) FROM invoice_line l WHERE l.invoice_id = i.id),"
