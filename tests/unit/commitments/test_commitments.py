@@ -201,3 +201,20 @@ async def test_subscribers_hear_of_each_percentage_once(household):
     given = {"commitment_id": saved["id"], "size_sqkm": -30, "note": "Returned"}
     await household.operator.op("organizations.admin.commitments.adjust", given)
     assert await heard(1) == [50, 80, 100]  # the freed area went to what was beyond the amount
+
+
+async def test_what_was_billed_as_not_ordered_covers_nothing_later(household):
+    given = {"organization_id": await enterprise(household)}
+    await owed(household, "2026-03-05", (60, 120_000))
+    first = await household.operator.op("billing.enterprise.mark_invoiced", {**given, "reference": "Own price"})
+    saved = await commit(household, 100, 10, *MARCH)
+    await household.operator.op("billing.enterprise.mark_invoiced", {**given, "reference": "Take-or-pay"})
+    void = {"invoice_id": first["invoice"]["id"], "status": "void"}
+    await household.operator.op("billing.admin.invoices.set_status", void)
+    lines = (await statement(household, "2026-03"))["lines"]
+    assert [(line["credits"], line["commitment_id"], line["billed"]) for line in lines] == [
+        (120_000, None, False),
+        (100_000, saved["id"], True),
+    ]
+    again = await household.operator.op("billing.enterprise.mark_invoiced", {**given, "reference": "Once more"})
+    assert again["total_aud"] == 1_200.0

@@ -70,6 +70,7 @@ def as_commitment(row: Mapping[str, Any]) -> Commitment:
         start_date=row["start_date"],
         end_date=row["end_date"],
         adjusted_sqkm=Decimal(row.get("adjusted_sqkm", 0)),
+        settled_sqkm=Decimal(row.get("settled_sqkm", 0)),
     )
 
 

@@ -19,7 +19,10 @@ ALERT_PERCENTS = (50, 80, 100)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commitment:
-    """An amount promised; `adjusted_sqkm` is what operators have added to its use or taken from it."""
+    """An amount promised; `adjusted_sqkm` is what operators have added to its use or taken from it.
+
+    `settled_sqkm` is what was billed as promised and not ordered: nothing delivered falls under that any more.
+    """
 
     id: str
     sqkm_amount: Decimal
@@ -28,6 +31,7 @@ class Commitment:
     start_date: date
     end_date: date
     adjusted_sqkm: Decimal = NOTHING
+    settled_sqkm: Decimal = NOTHING
 
     @property
     def begins(self) -> datetime:
@@ -136,7 +140,7 @@ def allot(commitments: Iterable[Commitment], deliveries: Sequence[Delivery], *, 
     """
     ordered = sorted(commitments, key=lambda each: (each.start_date, each.id))
     result = Allotment(uses={each.id: Use(each) for each in ordered})
-    left = {each.id: each.sqkm_amount - each.adjusted_sqkm for each in ordered}
+    left = {each.id: each.sqkm_amount - each.adjusted_sqkm - each.settled_sqkm for each in ordered}
     for delivery in deliveries:
         for commitment_id, part in (delivery.billed or {}).items():
             if commitment_id in left:

@@ -12,6 +12,8 @@ _WITH_ADJUSTMENTS = (
     "SELECT c.*, coalesce((SELECT sum(a.size_sqkm) FROM commitment_adjustment a WHERE a.commitment_id = c.id), 0)"
     " AS adjusted_sqkm, coalesce((SELECT jsonb_agg(jsonb_build_object('size_sqkm', a.size_sqkm, 'note', a.note,"
     " 'at', a.at) ORDER BY a.at, a.id) FROM commitment_adjustment a WHERE a.commitment_id = c.id), '[]') AS adjustments,"
+    " coalesce((SELECT sum(l.sqkm) FROM invoice_line l WHERE l.invoice_id = c.settled_invoice_id AND l.commitment_id = c.id"
+    "   AND l.kind = 'take_or_pay'), 0) AS settled_sqkm,"
     " EXISTS (SELECT 1 FROM invoice_line l JOIN invoice i ON i.id = l.invoice_id"
     "   WHERE l.commitment_id = c.id AND i.status <> 'void') AS is_invoiced"
     " FROM commitment c"
@@ -19,7 +21,7 @@ _WITH_ADJUSTMENTS = (
 
 
 async def commitments_of(conn: Connection, organization_id: str) -> list[Row]:
-    """An organization's commitments, first begun first, with their adjustments and whether an invoice has billed under them."""
+    """An organization's commitments, first begun first, with adjustments and with what invoices have billed under them."""
     cursor = await conn.execute(
         _WITH_ADJUSTMENTS + " WHERE c.organization_id = %s AND c.deleted_at IS NULL ORDER BY c.start_date, c.id",
         (organization_id,),
