@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from geopera_server.domains.payments import charging, funding
+from geopera_server.kernel.errors import PaymentRequired
 from geopera_server.kernel.principal import service
 from geopera_server.values.ids import new_id
 from support import paying
@@ -82,6 +83,29 @@ async def test_two_spends_that_step_out_together_with_one_key(household, monkeyp
     assert (await order(household, order_id))["mode"] == "card"
     assert len(await check_charges(household.sql)) == 1
     assert await balance(household) == 0
+
+
+async def test_a_spend_whose_charge_was_ended_and_begun_anew_meanwhile_waits_for_the_new_one(household, monkeypatch):
+    await carded(household, "pm_card_authenticationRequired")
+    order_id = new_id()
+
+    async def refused_order():
+        with pytest.raises(PaymentRequired) as refused:
+            await order(household, order_id)
+        assert refused.value.code == "payment_authentication_required"
+
+    async def begun_anew():
+        await household.sql("UPDATE test_processor_intent SET status = 'canceled'")
+        await resolve_all(household)
+        owner = owner_of(household.place.home)
+        await paying.run(household.house, owner, paying.spend, order_id=new_id(), credits=1_000)
+        await refused_order()
+
+    await refused_order()
+    stepping_out(monkeypatch, begun_anew)
+    await refused_order()
+    charges = await household.sql("SELECT state, credits FROM topup ORDER BY attempt")
+    assert [(row["state"], row["credits"]) for row in charges] == [("canceled", 4_000), ("requires_action", 5_000)]
 
 
 async def test_two_who_approve_together(household, monkeypatch):

@@ -179,9 +179,9 @@ async def _taken(outside: Outside, purchase: Purchase, size: Size | None) -> Row
         await topups.lock_account(conn, purchase.organization_id)
         attempts = await topups.of_purpose(conn, purchase.organization_id, purchase.purpose)
         row = attempts[0] if attempts and attempts[0]["state"] in topups.OPEN else None
+        if len(attempts) - (row is not None) != purchase.attempts_over:
+            return None
         if row is None:
-            if len(attempts) != purchase.attempts_over:
-                return None
             sized = purchase if size is None else await size(conn, purchase)
             return None if sized is None else await _begun(conn, outside, sized, at=at, until=until)
         if size is None:
