@@ -93,6 +93,14 @@ async def test_attaching_a_saved_card_again_returns_it(household):
     assert await listed(household.owner) == [first]
 
 
+async def test_a_card_attached_twice_with_one_key_is_saved_once(household):
+    card = {"payment_method_id": "pm_card_visa"}
+    assert await household.owner.op(ATTACH, card, key="k") == await household.owner.op(ATTACH, card, key="k")
+    assert len(await listed(household.owner)) == 1
+    other = {"payment_method_id": "pm_card_mastercard"}
+    assert await household.owner.refused(ATTACH, other, key="k") == (409, "idempotency_mismatch")
+
+
 async def test_a_card_that_was_saved_at_the_processor_and_not_here_is_taken_up(household):
     """As after a crash between the two."""
     await household.owner.op(SETUP)

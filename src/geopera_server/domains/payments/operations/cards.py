@@ -156,6 +156,7 @@ async def save_at_processor(outside: Outside, given: AttachInput) -> Saved:
     effect="compute",
     scope="billing:write",
     prepare=save_at_processor,
+    idempotent=True,
     while_suspended=True,
     while_past_due=True,
     example={"payment_method_id": "pm_card_visa"},
