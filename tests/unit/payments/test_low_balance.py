@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 from psycopg.types.json import Jsonb
 
+from geopera_server.values.ids import new_id
+from support import paying
+from support.cards import save_card
+from support.house import owner_of
 from support.movements import gain, spend, spend_down_to
+from support.serving import OPENING_CREDITS
 
 
 async def alarms(household) -> list[int]:
@@ -84,6 +89,16 @@ async def test_a_shortfall_is_no_purchase_to_measure_by(household):
     assert await alarms(household) == []
     await spend(household, 1)
     assert await alarms(household) == [999]
+
+
+async def test_a_spend_that_tops_up_is_measured_by_what_it_has_bought(household):
+    home = household.place.home
+    await save_card(household.house, home.organization_id)
+    given = {"enabled": True, "threshold_credits": 1, "topup_amount_credits": 100_000}
+    await household.owner.op("billing.set_auto_topup", given)
+    spent = {"order_id": new_id(), "credits": OPENING_CREDITS + 95_000}
+    await paying.run(household.house, owner_of(home), paying.spend, **spent)
+    assert await alarms(household) == [5_000]
 
 
 async def test_a_refused_spend_rings_nothing(household):

@@ -76,7 +76,8 @@ async def fund(
         if error.code != "insufficient_credits":
             raise
         raise Interlude(functools.partial(_cover, credits_needed, purpose, project_id, means["attempts"])) from error
-    if not is_quiet(means, entry["balance_after"]):
+    # What has just been bought moves the alarm, which was read before.
+    if mode == "card" or not is_quiet(means, entry["balance_after"]):
         await notice_debit(ctx, entry)
     if means["has_budgets"]:
         await crossings(ctx)
