@@ -10,7 +10,7 @@ import pytest
 from psycopg import errors
 
 from geopera_server.domains.payments import charging
-from geopera_server.kernel.errors import OperationError
+from geopera_server.kernel.errors import NotFound, OperationError
 from geopera_server.kernel.principal import service
 from geopera_server.values.ids import new_id
 from support.cards import check_charges, save_card
@@ -122,8 +122,12 @@ async def test_requests_are_listed_newest_first_as_they_stand(household):
 @pytest.mark.parametrize("operation_id", [GET, APPROVE, REJECT])
 async def test_requests_of_others_do_not_exist(household, operation_id):
     asked = await household.owner.op(REQUEST, {"credits": AMOUNT})
+    told = set()
     for unknown in (asked["id"], new_id(), "nothing"):
-        assert await household.stranger.refused(operation_id, {"approval_id": unknown}) == (404, "not_found")
+        with pytest.raises(NotFound) as refused:
+            await household.stranger.op(operation_id, {"approval_id": unknown})
+        told.add(refused.value.detail)
+    assert told == {"There is no such approval."}
 
 
 async def test_approving_charges_the_card_once_and_grants_the_credits(household):

@@ -31,7 +31,7 @@ from geopera_server.kernel.interlude import Interlude
 from geopera_server.kernel.operation import operation
 from geopera_server.kernel.paging import MAX_LIMIT
 from geopera_server.ports.payments import ProcessorError
-from geopera_server.values.ids import new_id
+from geopera_server.values.ids import is_id, new_id
 
 _ID = "0192d3c4-0000-7000-8000-000000000000"
 _BEING_CHARGED = frozenset({"created", "confirming", "succeeded"})
@@ -304,7 +304,9 @@ async def _locked(ctx: Context, approval_id: str, organization_id: str | None) -
 
 
 async def _found(ctx: Context, approval_id: str, organization_id: str | None) -> Row:
-    row = await approvals.of_id(ctx.conn, approval_id, organization_id=organization_id, at=ctx.now)
+    row = None
+    if is_id(approval_id):
+        row = await approvals.of_id(ctx.conn, approval_id, organization_id=organization_id, at=ctx.now)
     if row is None:
         raise NotFound("approval")
     return row
