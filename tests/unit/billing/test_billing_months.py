@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -14,7 +15,7 @@ from geopera_server.kernel.errors import OperationError
 from geopera_server.kernel.principal import service
 from geopera_server.values.clock import now
 from support.cards import check_charges, save_card
-from support.house import Caller
+from support.house import Caller, owner_of
 from support.months import asked_yesterday, been_on, month_before, owing_for
 from support.serving import OPENING_CREDITS
 
@@ -226,6 +227,15 @@ async def test_who_pays_afterwards_is_invoiced_and_not_debited(household, databa
     assert await entries(household) == []
     [invoice] = (await household.owner.op("billing.invoices.list"))["invoices"]
     assert (invoice["status"], invoice["total_credits"]) == ("issued", STARTER)
+
+
+@pytest.mark.parametrize("operation_id", [RUN, "usage.recalculate_storage", "organizations.update"])
+async def test_who_only_reads_everywhere_changes_nobody_else(household, operation_id):
+    reader = replace(owner_of(household.place.home), scopes=frozenset({"*:read", "*:write", "admin:read"}))
+    theirs = {"organization_id": household.place.stranger.organization_id}
+    caller = Caller(household.house, reader)
+    await caller.op("usage.current", theirs)
+    assert await caller.refused(operation_id, theirs) == (404, "not_found")
 
 
 async def test_only_admins_of_the_organization_and_operators_run_it(household, given):

@@ -103,16 +103,20 @@ def reads_everywhere(principal: Principal) -> bool:
     return principal.kind == "service" or "admin:read" in principal.scopes
 
 
-async def own_organization(conn: Connection, principal: Principal, given_id: str | None) -> OrganizationId:
+async def own_organization(
+    conn: Connection, principal: Principal, given_id: str | None, *, to_change: bool = False
+) -> OrganizationId:
     """Returns the organization that an `organization_id` input means; none given means the caller's own.
 
-    Raises NotFound for any other one, existing or not; operators may name every existing one.
+    Raises NotFound for any other one, existing or not; operators may name every existing one. With `to_change` those who only
+    read across organizations may not.
     """
     if given_id is None or given_id == principal.organization_id:
         if principal.organization_id is None:
             raise Denied("This account belongs to no organization yet. Create one with organizations.create.")
         return OrganizationId(principal.organization_id)
-    if not reads_everywhere(principal) or not is_id(given_id):
+    goes_everywhere = principal.is_operator if to_change else reads_everywhere(principal)
+    if not goes_everywhere or not is_id(given_id):
         raise NotFound("organization")
     if await organizations.organization_of(conn, given_id) is None:
         raise NotFound("organization")

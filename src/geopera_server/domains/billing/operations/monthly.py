@@ -45,7 +45,7 @@ async def run_monthly_for_org(ctx: Context, given: OrgInput) -> MonthlyRun:
     Each month is billed once. When balance and card do not cover it nothing is taken: the organization is past due, and the
     same call pays later. With all closed months paid it answers `already_billed`.
     """
-    organization_id = await own_organization(ctx.conn, ctx.principal, given.organization_id)
+    organization_id = await own_organization(ctx.conn, ctx.principal, given.organization_id, to_change=True)
     require_org_admin(ctx.principal)
     return _presented(await bill(ctx, organization_id))
 

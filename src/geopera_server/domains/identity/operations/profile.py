@@ -74,7 +74,7 @@ async def update(ctx: Context, given: OrganizationUpdateInput) -> OrganizationUp
 
     Settings decide about money and access: only people change them.
     """
-    organization_id = await own_organization(ctx.conn, ctx.principal, given.organization_id)
+    organization_id = await own_organization(ctx.conn, ctx.principal, given.organization_id, to_change=True)
     require_org_admin(ctx.principal)
     if given.settings is not None:
         require_human(ctx.principal)

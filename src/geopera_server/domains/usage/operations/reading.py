@@ -110,7 +110,7 @@ async def recalculate_storage(ctx: Context, given: RecalculateInput) -> Recalcul
 
     The ledger stays as it is: where it says something else, a flagged reconciliation run tells the operators.
     """
-    organization_id = await own_organization(ctx.conn, ctx.principal, given.organization_id)
+    organization_id = await own_organization(ctx.conn, ctx.principal, given.organization_id, to_change=True)
     require_org_admin(ctx.principal)
     before = await locked_total(ctx, organization_id)
     if before["recalculated_at"] is not None:
