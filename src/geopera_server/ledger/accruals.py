@@ -100,14 +100,3 @@ async def has_unbilled(conn: Connection, organization_id: str) -> bool:
         (organization_id,),
     )
     return await cursor.fetchone() is not None
-
-
-async def unbilled_credits(conn: Connection, organization_id: str) -> int:
-    """Returns what the organization owes at order prices and no invoice has billed yet, delivered or not."""
-    cursor = await conn.execute(
-        "SELECT coalesce(sum(credits), 0)::bigint AS owed FROM accrual"
-        " WHERE organization_id = %s AND invoice_id IS NULL AND reversed_at IS NULL",
-        (organization_id,),
-    )
-    row = await cursor.fetchone()
-    return 0 if row is None else int(row["owed"])

@@ -91,10 +91,8 @@ async def test_what_was_reversed_is_not_owed(household):
     organization_id = await enterprise(household)
     order_id = await owed(household, None, (10, 5_000))
     async with household.house.pool.connection() as conn:
-        assert await accruals.unbilled_credits(conn, organization_id) == 5_000
         assert await accruals.has_unbilled(conn, organization_id)
         await accruals.make_billable(conn, organization_id, order_id=order_id, at=now(), credits_due=0)
-        assert await accruals.unbilled_credits(conn, organization_id) == 0
         assert not await accruals.has_unbilled(conn, organization_id)
     assert await enterprise(household, on=False) == organization_id
 

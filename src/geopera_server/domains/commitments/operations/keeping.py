@@ -16,6 +16,7 @@ from geopera_server.domains.commitments.burning import Standing, as_commitment, 
 from geopera_server.domains.commitments.presenting import as_commitment_row
 from geopera_server.domains.commitments.rules import ALERT_PERCENTS, Commitment, same_product_and_time
 from geopera_server.domains.commitments.shapes import CommitmentRow, DeletedCommitment
+from geopera_server.domains.pricing.rules import CREDITS_PER_AUD
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.errors import Conflict, InvalidInput, NotFound
 from geopera_server.kernel.operation import operation
@@ -24,7 +25,6 @@ from geopera_server.values.ids import is_id, new_id
 _EXAMPLE_ID = "0192d3c4-0000-7000-8000-000000000000"
 _DAY = re.compile(r"2[0-9]{3}-[0-9]{2}-[0-9]{2}")
 MOST_SQKM = 10**9
-CREDITS_PER_AUD = 100
 
 Sqkm = Annotated[Decimal, Field(decimal_places=4, allow_inf_nan=False)]
 Product = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
