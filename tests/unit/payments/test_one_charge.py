@@ -68,6 +68,15 @@ async def test_a_repeat_that_meets_the_notice_of_what_the_card_holder_has_confir
     assert await balance(household) == OPENING_CREDITS + 4_000
 
 
+async def test_a_receipt_that_is_fetched_later_tells_the_balance_of_now(household):
+    await carded(household, "pm_card_authenticationRequired")
+    assert (await household.owner.refused("billing.topup", TOPUP, key="once"))[0] == 402
+    await confirm(household)
+    await resolve_all(household)
+    await paying.run(household.house, owner_of(household.place.home), paying.spend, order_id=new_id(), credits=1_000)
+    assert (await top_up(household))["balance"] == await balance(household) == OPENING_CREDITS + 3_000
+
+
 async def test_two_that_step_out_together_with_one_key(household, monkeypatch):
     await carded(household)
     stepping_out(monkeypatch, lambda: top_up(household))

@@ -21,6 +21,7 @@ from geopera_server.domains.pricing.rules import CREDITS_PER_AUD, aud
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.errors import Conflict, InvalidInput, NotFound, PaymentRequired
 from geopera_server.kernel.operation import operation
+from geopera_server.ledger.reading import balance_of
 
 # The largest amount in cents that card processors take in one charge.
 MAX_CHARGE_CREDITS = 99_999_999
@@ -63,7 +64,7 @@ def _in_credits(amount_aud: Decimal | None) -> int:
 
 
 class TopupReceipt(TypedDict):
-    """What was charged and granted, and the spendable balance after it."""
+    """What was charged and granted, and the spendable balance as it is now."""
 
     id: str
     status: str
@@ -116,7 +117,7 @@ async def topup(ctx: Context, given: TopupInput) -> TopupReceipt:
         currency="AUD",
         payment_intent_id=row["intent_id"],
         payment_method_id=row["payment_method_id"],
-        balance=row["entry"]["balance_after"],
+        balance=(await balance_of(ctx.conn, ctx.organization_id))["balance"],
         ledger_entry_id=row["ledger_entry_id"],
         receipt_url=row["receipt_url"],
         created_at=row["created_at"],
