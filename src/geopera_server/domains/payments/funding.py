@@ -12,6 +12,7 @@ from typing import Any, Literal
 from geopera_server.db.pool import Connection, Row
 from geopera_server.domains.budgets.alerts import crossings
 from geopera_server.domains.payments.auto_topup import auto_topup_size
+from geopera_server.domains.payments.cards import has_default_card
 from geopera_server.domains.payments.charging import Purchase, charge, granted
 from geopera_server.domains.payments.low_balance import is_quiet, notice_debit
 from geopera_server.domains.payments.store import topups
@@ -177,7 +178,7 @@ async def outlook(conn: Connection, organization_id: str, credits_needed: int) -
         balance=balance,
         shortfall_credits=shortfall,
         approval_threshold_credits=await approval_threshold(conn, means["settings"]),
-        has_card=await topups.has_default_card(conn, organization_id),
+        has_card=await has_default_card(conn, organization_id),
     )
 
 

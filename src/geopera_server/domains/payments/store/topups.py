@@ -199,9 +199,3 @@ async def set_past_due(conn: Connection, organization_id: str) -> None:
     await conn.execute(
         "UPDATE organization SET past_due_since = coalesce(past_due_since, now()) WHERE id = %s", (organization_id,)
     )
-
-
-async def has_default_card(conn: Connection, organization_id: str) -> bool:
-    """Whether there is a card that is charged where none is named."""
-    cursor = await conn.execute("SELECT FROM payment_method WHERE organization_id = %s AND is_default", (organization_id,))
-    return await cursor.fetchone() is not None
