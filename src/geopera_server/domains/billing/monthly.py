@@ -84,6 +84,8 @@ async def bill(ctx: Context, organization_id: str, *, charge: bool = True) -> Ou
     if organization is None:
         raise NotFound("organization")
     ctx.touch("organization", organization_id)
+    if organization["suspended_at"] is not None and ctx.principal.kind == "service":
+        charge = False  # a card that was declined until this came of it is asked by people again, not by the clock
     last = last_closed(ctx.now)
     period = await open_month(ctx.conn, organization_id, last)
     outcome = await _settle_month(ctx, organization, period or last, charge=charge)

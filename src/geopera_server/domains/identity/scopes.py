@@ -90,9 +90,12 @@ STANDARD_FOR_KEYS = _MEMBER - {"organizations:write"}
 
 
 def of_human(role: str | None, *, operator: bool) -> frozenset[str]:
-    """Returns the scopes of a human with this role in the organization of the call; None for no organization."""
+    """Returns the scopes of a human with this role in the organization of the call; None for no organization.
+
+    Operators also read what customers read, and look after anybody's bills: each operation says whose rows that opens.
+    """
     held = OF_EVERY_HUMAN | (WITHOUT_ORGANIZATION if role is None else _of(role))
-    return held | OPERATOR if operator else held
+    return held | OPERATOR | OF_ROLE["billing"] if operator else held
 
 
 def _of(role: str) -> frozenset[str]:

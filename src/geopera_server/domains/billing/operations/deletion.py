@@ -13,7 +13,7 @@ from geopera_server.domains.billing import deletion
 from geopera_server.domains.billing.deletion import Emptied
 from geopera_server.domains.billing.each import for_each
 from geopera_server.domains.billing.operations.monthly import ORGANIZATION, OrgInput
-from geopera_server.domains.billing.store import administration, months, purging
+from geopera_server.domains.billing.store import administration, months, purging, standing
 from geopera_server.domains.identity.access import require_human
 from geopera_server.domains.pricing.rules import aud
 from geopera_server.kernel.context import Context, Outside
@@ -75,7 +75,11 @@ async def _own(ctx: Context) -> Row:
     organization_id = ctx.organization_id
     if ctx.principal.organization_role != "owner":
         raise Denied("Only owners of the organization do this. Ask one of them.")
-    return await _locked(ctx, organization_id)
+    organization = await _locked(ctx, organization_id)
+    scheduled_by = organization["deletion_requested_by"]
+    if scheduled_by is not None and not await standing.is_member(ctx.conn, organization_id, scheduled_by):
+        raise Denied("The operator of this deployment has scheduled this deletion, and alone can change that. Write to them.")
+    return organization
 
 
 async def _locked(ctx: Context, organization_id: str) -> Row:

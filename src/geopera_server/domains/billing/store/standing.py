@@ -61,3 +61,11 @@ async def organization_of(conn: Connection, organization_id: str) -> Row | None:
         (organization_id,),
     )
     return await cursor.fetchone()
+
+
+async def is_member(conn: Connection, organization_id: str, user_id: str) -> bool:
+    """Whether a human belongs to the organization."""
+    cursor = await conn.execute(
+        "SELECT FROM membership WHERE organization_id = %s AND user_id = %s", (organization_id, user_id)
+    )
+    return await cursor.fetchone() is not None
