@@ -157,7 +157,11 @@ class TestTopup:
         answer = await agent.post("billing.topup", {"credits": 2_001})
         assert (answer.status_code, problem_of(answer)["code"]) == (402, "budget_exceeded")
         assert problem_of(answer)["budget_id"] == budget["id"]
-        assert (await agent.post("billing.topup", {"credits": 2_000})).status_code == 201
+        together = await asyncio.gather(*(agent.post("billing.topup", {"credits": 1_500}) for _ in range(4)))
+        assert sorted(reply.status_code for reply in together) == [201, 402, 402, 402]
+        assert (await agent.post("billing.topup", {"credits": 500}, Idempotency_Key="k")).status_code == 201
+        assert (await agent.post("billing.topup", {"credits": 500}, Idempotency_Key="k")).status_code == 201
+        assert await agent.refused("billing.topup", {"credits": 500}) == (402, "budget_exceeded")
         assert (await owner.post("billing.topup", {"credits": 2_001})).status_code == 201
 
     async def test_a_key_without_budget_buys_nothing_where_one_is_demanded(self, market):

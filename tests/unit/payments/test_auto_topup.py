@@ -12,10 +12,13 @@ from geopera_server.domains.payments.auto_topup import Plan, auto_topup_size, pl
 from geopera_server.domains.payments.jobs import top_up
 from geopera_server.kernel.errors import InvalidInput
 from geopera_server.kernel.jobs import JobRun, TryAgain, put_back
+from geopera_server.kernel.principal import Principal
 from geopera_server.values.clock import now
+from geopera_server.values.ids import new_id
 from support.cards import check_charges, save_card
 from support.charges import confirm, resolve_all
 from support.colleagues import colleague, key_of_home
+from support.house import Caller
 from support.movements import spend, spend_down_to
 from support.serving import OPENING_CREDITS
 
@@ -445,3 +448,26 @@ async def test_purchases_are_listed_newest_first_by_status(carded):
     assert await carded.owner.refused("billing.topups.list", {"status": "paid"}) == (422, "unknown_field_value")
     assert (await carded.stranger.op("billing.topups.list"))["topups"] == []
     assert await balance(carded) == OPENING_CREDITS + 1_100
+
+
+async def test_nothing_is_charged_by_itself_that_could_not_be_charged_at_once(household):
+    await save_card(household.house, household.place.home.organization_id)
+    big = {"enabled": True, "threshold_credits": 1, "topup_amount_credits": 500_001, "daily_charge_cap_aud": 9_000}
+    assert await household.owner.refused("billing.set_auto_topup", big) == (402, "approval_required")
+    assert (await household.owner.op("billing.set_auto_topup", {**big, "topup_amount_credits": 500_000}))["enabled"]
+
+
+async def test_a_key_raises_no_daily_cap(household):
+    await save_card(household.house, household.place.home.organization_id)
+    key = Caller(
+        household.house,
+        Principal(
+            kind="api_key",
+            id=new_id(),
+            organization_id=household.place.home.organization_id,
+            scopes=frozenset({"billing:write"}),
+        ),
+    )
+    body = {"enabled": True, "threshold_credits": 1, "topup_amount_credits": 500}
+    assert await key.refused("billing.set_auto_topup", {**body, "daily_charge_cap_aud": 1_000.01}) == (403, "human_required")
+    assert (await key.op("billing.set_auto_topup", {**body, "daily_charge_cap_aud": 1_000}))["enabled"]

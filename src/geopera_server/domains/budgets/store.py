@@ -159,13 +159,19 @@ async def tightest(
 
 
 async def room_of_key(conn: Connection, organization_id: str, api_key_id: str, at: datetime) -> Row | None:
-    """What the tightest budget of an API key itself leaves it; None when none caps it."""
+    """What the tightest budget of an API key itself leaves it to buy; None when none caps it.
+
+    What the key has spent counts, or what it has bought in the period, whichever is more.
+    """
     cursor = await conn.execute(
-        "SELECT b.id, b.limit_credits - coalesce(u.reserved_credits + u.spent_credits, 0) AS room FROM budget b"
-        " LEFT JOIN budget_use u ON u.budget_id = b.id AND u.period_start = budget_period_start(b.period, %s)"
-        " WHERE b.organization_id = %s AND b.subject_type = 'api_key' AND b.subject_id = %s"
+        "SELECT b.id, b.limit_credits - greatest(coalesce(u.reserved_credits + u.spent_credits, 0), (SELECT"
+        "  coalesce(sum(t.credits), 0) FROM topup t WHERE t.organization_id = b.organization_id AND t.api_key_id = b.subject_id"
+        "  AND t.kind = 'manual' AND t.state NOT IN ('failed', 'canceled')"
+        "  AND t.created_at >= budget_period_start(b.period, %(at)s)))::bigint AS room FROM budget b"
+        " LEFT JOIN budget_use u ON u.budget_id = b.id AND u.period_start = budget_period_start(b.period, %(at)s)"
+        " WHERE b.organization_id = %(organization)s AND b.subject_type = 'api_key' AND b.subject_id = %(key)s"
         " AND b.deleted_at IS NULL AND b.active AND b.mode = 'block' ORDER BY room, b.id LIMIT 1",
-        (at, organization_id, api_key_id),
+        {"organization": organization_id, "key": api_key_id, "at": at},
     )
     return await cursor.fetchone()
 

@@ -23,6 +23,7 @@ from typing import Any
 from psycopg import errors as sql_errors
 
 from geopera_server.db.pool import Connection, Row
+from geopera_server.domains.budgets.purchases import require_room_to_buy
 from geopera_server.domains.payments.auto_topup import auto_topup_size
 from geopera_server.domains.payments.low_balance import notice_credit
 from geopera_server.domains.payments.presenting import as_topup
@@ -161,9 +162,13 @@ async def charge(purchase: Purchase, outside: Outside, *, size: Size | None = No
         await _refused_outright(outside, processor, row, error)
         raise unusable(error) from error
     crash_point("charge-made")
-    async with outside.connection() as conn, conn.transaction():
-        await topups.lock_account(conn, row["organization_id"])
-        row = await record(conn, row["id"], intent, invocation_id=outside.invocation_id)
+    try:
+        async with outside.connection() as conn, conn.transaction():
+            await topups.lock_account(conn, row["organization_id"])
+            row = await record(conn, row["id"], intent, invocation_id=outside.invocation_id)
+    except ProcessorError as error:
+        logger.error("charge %s is not recorded: %s", row["id"], error)  # noqa: TRY400  (the text says it all)
+        raise unusable(error) from error
     crash_point("charge-recorded")
     if row["state"] == "failed":
         await _withdraw(processor, row)
@@ -208,6 +213,8 @@ async def _begun(conn: Connection, outside: Outside, purchase: Purchase, *, at: 
         )
     if purchase.kind == "auto" and await auto_topup_size(conn, purchase.organization_id, purchase.credits, at) is None:
         raise PaymentRequired("Automatic top-ups have reached their cap for today. Top up by hand, or raise the cap.")
+    if purchase.kind == "manual":
+        await require_room_to_buy(conn, outside.principal, purchase.credits, at)
     percent = (await terms(conn))["tax_percent"]
     try:
         return await topups.insert(

@@ -11,13 +11,14 @@ from typing_extensions import TypedDict
 from geopera_server.domains.identity.access import require_org_billing
 from geopera_server.domains.payments.auto_topup import AUTO_TOPUP, day_start
 from geopera_server.domains.payments.cards import PaymentMethod, as_payment_method, default_card, has_default_card
+from geopera_server.domains.payments.funding import approval_threshold
 from geopera_server.domains.payments.operations.topup import MAX_CHARGE_CREDITS, AmountAud
 from geopera_server.domains.payments.store import topups, wallets
 from geopera_server.domains.payments.terms import terms
 from geopera_server.domains.pricing.rules import CREDITS_PER_AUD, aud
 from geopera_server.kernel import jobs
 from geopera_server.kernel.context import Context
-from geopera_server.kernel.errors import InvalidInput, PaymentRequired
+from geopera_server.kernel.errors import Denied, InvalidInput, NotFound, PaymentRequired
 from geopera_server.kernel.operation import operation
 from geopera_server.ledger.reading import balance_of
 
@@ -28,8 +29,8 @@ class SetAutoTopupInput(BaseModel):
     """When to top up, by how much, and how much a day at most; without a cap the deployment's own holds."""
 
     enabled: bool
-    threshold_credits: int = Field(gt=0, le=MAX_THRESHOLD)
-    topup_amount_credits: int = Field(gt=0, le=MAX_CHARGE_CREDITS)
+    threshold_credits: int = Field(gt=0, le=MAX_THRESHOLD, strict=True)
+    topup_amount_credits: int = Field(gt=0, le=MAX_CHARGE_CREDITS, strict=True)
     daily_charge_cap_aud: AmountAud | None = None
 
     def cap_credits(self) -> int | None:
@@ -59,7 +60,9 @@ async def set_auto_topup(ctx: Context, given: SetAutoTopupInput) -> SetAutoTopup
     refused charges.
     """
     require_org_billing(ctx.principal)
-    _check_amounts(given, await terms(ctx.conn))
+    numbers = await terms(ctx.conn)
+    _check_amounts(given, numbers)
+    await _check_rights(ctx, given, int(numbers["auto_topup_daily_cap_credits"]))
     if given.enabled and not await has_default_card(ctx.conn, ctx.organization_id):
         raise PaymentRequired(
             "There is no card to charge. Save one with payment_methods.create_setup_intent and payment_methods.attach, then"
@@ -87,6 +90,25 @@ async def set_auto_topup(ctx: Context, given: SetAutoTopupInput) -> SetAutoTopup
         threshold_credits=given.threshold_credits,
         topup_amount_credits=given.topup_amount_credits,
     )
+
+
+async def _check_rights(ctx: Context, given: SetAutoTopupInput, platform_cap: int) -> None:
+    """Lets nobody have charged by itself what they could not charge at once, and no key raise what a day may cost."""
+    if ctx.principal.kind != "user" and (given.cap_credits() or 0) > platform_cap:
+        raise Denied(
+            f"Only people set a cap above A${aud(platform_cap):.2f} a day. Ask an owner, admin or billing member.",
+            code="human_required",
+        )
+    means = await topups.means_of(ctx.conn, ctx.organization_id, "")
+    if means is None:
+        raise NotFound("organization")
+    threshold = await approval_threshold(ctx.conn, means["settings"])
+    if given.enabled and given.topup_amount_credits > threshold:
+        raise PaymentRequired(
+            f"More than {threshold:,} credits at once need an approval each time. Choose a smaller topup_amount_credits.",
+            code="approval_required",
+            threshold_credits=threshold,
+        )
 
 
 def _check_amounts(given: SetAutoTopupInput, numbers: dict[str, Any]) -> None:

@@ -10,7 +10,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic.alias_generators import to_camel
 from typing_extensions import TypedDict
 
-from geopera_server.domains.budgets.purchases import require_room_to_buy
 from geopera_server.domains.identity.access import require_org_billing
 from geopera_server.domains.payments import charging
 from geopera_server.domains.payments.charging import Purchase
@@ -145,4 +144,3 @@ async def _check(ctx: Context, given: TopupInput, wanted: int) -> None:
             code="approval_required",
             threshold_credits=threshold,
         )
-    await require_room_to_buy(ctx, wanted)
