@@ -94,6 +94,11 @@ class Settings(BaseSettings):
             )
         if self.payments == "stripe" and not (self.stripe_secret_key and self.stripe_webhook_secret):
             raise SettingsRefused("GEOPERA_PAYMENTS=stripe needs GEOPERA_STRIPE_SECRET_KEY and GEOPERA_STRIPE_WEBHOOK_SECRET.")
+        if self.env == "production" and self.stripe_secret_key and "_test_" in self.stripe_secret_key.get_secret_value():
+            raise SettingsRefused(
+                "GEOPERA_STRIPE_SECRET_KEY is a test key, which gives credits for no money. Set the live key (sk_live_… or"
+                " rk_live_…), or leave GEOPERA_ENV at development."
+            )
         if self.env == "production" and not self.stripe_api_base.startswith("https://"):
             raise SettingsRefused("GEOPERA_STRIPE_API_BASE must be an https:// address in production. Unset it to ask Stripe.")
 

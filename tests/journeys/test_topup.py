@@ -177,6 +177,14 @@ class TestTopup:
         await owner.op("budgets.save", cap)
         assert (await agent.post("billing.topup", {"credits": 500})).status_code == 201
 
+    async def test_whoever_leaves_buys_nothing_more(self, market):
+        owner = await owner_with(market, "pm_card_visa")
+        await owner.op("organizations.deletion.request")
+        assert await owner.refused("billing.topup", {"credits": 500}) == (409, "illegal_state")
+        assert await owner.refused("billing.approvals.request", {"credits": 500}) == (409, "illegal_state")
+        await owner.op("organizations.deletion.cancel")
+        assert (await owner.post("billing.topup", {"credits": 500})).status_code == 201
+
     @pytest.mark.parametrize(
         ("card", "decline"),
         [

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import psycopg
 
+from geopera_server.db.cluster import pgdata_of
 from geopera_server.db.embedded import EmbeddedPostgres, EmbeddedPostgresError, running_at, start_embedded
 from geopera_server.db.migrate import migrate
 from geopera_server.settings import Settings
@@ -35,6 +36,11 @@ def database(settings: Settings) -> Iterator[str]:
         dsn = embedded.dsn()
         _migrate(dsn)
         yield dsn
+
+
+def has_database(settings: Settings) -> bool:
+    """Says whether an embedded database was ever made in the data folder."""
+    return (pgdata_of(settings.data_dir / "postgres") / "PG_VERSION").exists()
 
 
 @contextlib.contextmanager

@@ -48,6 +48,7 @@ class Operation:
     secret_id_field: str | None = None
     while_suspended: bool = False
     while_past_due: bool = False
+    while_leaving: bool = False
     internal: bool = False
     extension: bool = False
     aliases: tuple[str, ...] = ()

@@ -84,7 +84,7 @@ def authorise(operation: Operation, principal: Principal) -> None:
         raise PaymentRequired(
             "A payment of your organization is past due. Pay it under billing, then try again.", code="account_past_due"
         )
-    if principal.standing == "pending_deletion" and operation.spends and not operation.while_past_due:
+    if principal.standing == "pending_deletion" and operation.spends and not operation.while_leaving:
         raise Conflict(
             "Your organization is going to be deleted and buys nothing more. Call organizations.deletion.cancel to keep it.",
             code="illegal_state",

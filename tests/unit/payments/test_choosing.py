@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from geopera_server.kernel.errors import PaymentRequired
 from geopera_server.settings import SettingsRefused
 from support.house import inhabited
 from support.serving import settings_for
@@ -24,6 +25,15 @@ def test_chosen_by_default(tmp_path, chosen, processor):
     assert settings.card_processor == processor
 
 
+@pytest.mark.parametrize("key", ["sk_test_1", "rk_test_1"])
+def test_production_takes_no_test_key(tmp_path, key):
+    settings = settings_for(
+        tmp_path, env="production", payments="stripe", stripe_secret_key=key, stripe_webhook_secret="whsec_1"
+    )
+    with pytest.raises(SettingsRefused, match="test key"):
+        settings.require_payments()
+
+
 @pytest.mark.parametrize(
     "chosen", [{"env": "production", "payments": "test"}, {"payments": "stripe"}, {"env": "production", "payments": "stripe"}]
 )
@@ -40,5 +50,7 @@ async def test_a_deployment_without_cards_says_so(database, place, tmp_path):
             "upstream_error",
         )
         assert await household.owner.refused("billing.topup", {"credits": 500}) == (402, "no_payment_method")
+        with pytest.raises(PaymentRequired, match="takes no cards"):
+            await household.owner.op("billing.topup", {"credits": 500})
         assert await household.owner.op("payment_methods.list") == {"paymentMethods": [], "total": 0}
         assert (await household.owner.op("billing.stripe_invoices.list"))["invoices"] == []

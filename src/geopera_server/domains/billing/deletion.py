@@ -20,7 +20,7 @@ AT_ONCE = 200
 _TELLS = {
     "unbilled": "amounts that no invoice has billed yet",
     "owing": "a month or a debt that is not paid",
-    "paying": "a payment that is under way",
+    "paying": "a payment that is under way (one that its card holder does not confirm is given up after a day)",
     "running": "jobs that are running",
     "undelivered": "orders that are not delivered",
 }

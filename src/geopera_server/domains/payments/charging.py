@@ -27,7 +27,7 @@ from geopera_server.domains.budgets.purchases import require_room_to_buy
 from geopera_server.domains.payments.auto_topup import auto_topup_size
 from geopera_server.domains.payments.low_balance import notice_credit
 from geopera_server.domains.payments.presenting import as_topup
-from geopera_server.domains.payments.refusals import elsewhere, in_progress, no_answer, refusal_of, unusable
+from geopera_server.domains.payments.refusals import elsewhere, in_progress, no_answer, no_card, refusal_of, unusable
 from geopera_server.domains.payments.store import topups
 from geopera_server.domains.payments.terms import tax_part, terms
 from geopera_server.kernel.context import Context, Event, Outside
@@ -207,10 +207,7 @@ async def _begun(conn: Connection, outside: Outside, purchase: Purchase, *, at: 
     if method is None and method_row_id is not None:
         raise NotFound("payment method")
     if method is None:
-        raise PaymentRequired(
-            "There is no card to charge. Save one with payment_methods.create_setup_intent and payment_methods.attach.",
-            code="no_payment_method",
-        )
+        raise no_card(processor.name)
     if purchase.kind == "auto" and await auto_topup_size(conn, purchase.organization_id, purchase.credits, at) is None:
         raise PaymentRequired("Automatic top-ups have reached their cap for today. Top up by hand, or raise the cap.")
     if purchase.kind == "manual":

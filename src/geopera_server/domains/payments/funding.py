@@ -123,10 +123,10 @@ async def _cover(credits_needed: int, purpose: str, project_id: str | None, atte
         project_id=project_id,
         attempts_over=attempts_over,
     )
-    await charge(wanted, outside, size=functools.partial(_sized, credits_needed))
+    await charge(wanted, outside, size=functools.partial(_sized, credits_needed, outside.ports.processor.name))
 
 
-async def _sized(credits_needed: int, conn: Connection, wanted: Purchase) -> Purchase | None:
+async def _sized(credits_needed: int, processor: str, conn: Connection, wanted: Purchase) -> Purchase | None:
     """Returns what to charge for a spend: the organization's automatic top-up where that is on, else exactly what is missing.
 
     What other spends are about to take is not there any more: without that, spends that come together would each count on
@@ -141,7 +141,7 @@ async def _sized(credits_needed: int, conn: Connection, wanted: Purchase) -> Pur
     missing = credits_needed - available
     if seen.billing_mode == "enterprise" or credits_needed <= seen.balance + arriving:
         return None
-    if not seen.has_card:
+    if await topups.chargeable_method(conn, wanted.organization_id, processor, None) is None:
         raise PaymentRequired(
             f"Not enough credits: {credits_needed:,} needed, {seen.balance:,} available. Top up at least"
             f" {seen.shortfall_credits:,}, or save a card, then send the same request again.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from geopera_server.db.pool import Row
+from geopera_server.domains.pricing.rules import aud
 from geopera_server.kernel.errors import Conflict, OperationError, PaymentRequired, Unavailable
 from geopera_server.ports.payments import NoSuchObject, ProcessorError
 
@@ -13,8 +14,9 @@ def refusal_of(row: Row) -> OperationError:
     """Returns what a caller is told about a charge that has not succeeded."""
     if row["state"] == "requires_action":
         return PaymentRequired(
-            "Your bank wants the card holder to confirm this payment. Complete it with client_secret, then send the same"
-            " request with the same Idempotency-Key.",
+            f"Your bank wants the card holder to confirm this payment of A${aud(row['credits']):.2f}. Complete it with"
+            " client_secret, then send the same request with the same Idempotency-Key; without one, the payment arrives as"
+            " credits once it is confirmed.",
             code="payment_authentication_required",
             client_secret=row["client_secret"],
             payment_intent_id=row["intent_id"],
@@ -28,10 +30,19 @@ def refusal_of(row: Row) -> OperationError:
             decline_code=row["failure_code"] or "canceled",
         )
     return PaymentRequired(
-        f"The card was declined ({row['failure_code']}). Choose another default card, or ask your bank, then try again.",
+        f"The card was declined ({row['failure_code']}). Use another card, or ask your bank, then try again.",
         code="card_declined",
         decline_code=row["failure_code"],
     )
+
+
+def no_card(processor: str) -> PaymentRequired:
+    """Returns what a caller is told who has no card that could be charged."""
+    if processor == "none":
+        text = "This deployment takes no cards. Ask its operator for credits."
+    else:
+        text = "There is no card to charge. Save one with payment_methods.create_setup_intent and payment_methods.attach."
+    return PaymentRequired(text, code="no_payment_method")
 
 
 def in_progress(remaining: timedelta) -> Conflict:

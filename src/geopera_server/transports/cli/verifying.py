@@ -9,7 +9,7 @@ from dataclasses import asdict
 import orjson
 
 from geopera_server.db.pool import make_pool
-from geopera_server.db.presence import database_at_work
+from geopera_server.db.presence import database_at_work, has_database
 from geopera_server.ledger.verifying import Extent, differences, extent_of, one_moment
 from geopera_server.settings import Settings
 from geopera_server.transports.cli.trouble import Trouble
@@ -19,10 +19,12 @@ from geopera_server.values.ids import is_id
 def verify_ledger(settings: Settings, *, organization_id: str | None, as_json: bool) -> bool:
     """Prints where the money is not what its entries say, line by line as it is found, and says whether all is well.
 
-    Raises Trouble for an organization that is not there.
+    Raises Trouble for an organization or a database that is not there.
     """
     if organization_id is not None and not is_id(organization_id):
         raise _unknown(organization_id)
+    if settings.database_url is None and not has_database(settings):
+        raise Trouble(f"There is no database in {settings.data_dir}. Give --data the folder of the deployment to verify.")
     with database_at_work(settings) as dsn:
         return asyncio.run(_verified(dsn, organization_id, as_json=as_json))
 

@@ -37,6 +37,7 @@ class OrgInput(BaseModel):
     raw=True,
     while_suspended=True,
     while_past_due=True,
+    while_leaving=True,
     example={"organization_id": ORGANIZATION},
 )
 async def run_monthly_for_org(ctx: Context, given: OrgInput) -> MonthlyRun:
@@ -176,6 +177,7 @@ async def _suspend_overdue(outside: Outside, tally: Tally) -> None:
     raw=True,
     while_suspended=True,
     while_past_due=True,
+    while_leaving=True,
     prepare=_bill_all,
     rate_class="default",
     example={},

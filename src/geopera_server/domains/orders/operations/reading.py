@@ -167,7 +167,13 @@ class OrderCancelOutput(BaseModel):
 
 
 @operation(
-    "orders.cancel", effect="external_spend", scope="orders:write", produces=("order",), while_past_due=True, example=_EXAMPLE
+    "orders.cancel",
+    effect="external_spend",
+    scope="orders:write",
+    produces=("order",),
+    while_past_due=True,
+    while_leaving=True,
+    example=_EXAMPLE,
 )
 async def cancel(ctx: Context, given: OrderCancelInput) -> OrderCancelOutput:
     """Cancels an order while that is free, and releases what was reserved for it.

@@ -78,6 +78,11 @@ async def request(ctx: Context, given: RequestApprovalInput) -> ApprovalOutput:
         raise PaymentRequired(
             "A payment of your organization is past due. Pay it under billing, then ask again.", code="account_past_due"
         )
+    if policy is not None and policy["leaving"]:
+        raise Conflict(
+            "Your organization is going to be deleted and buys nothing more. Call organizations.deletion.cancel to keep it.",
+            code="illegal_state",
+        )
     await approvals.insert(ctx.conn, wanted)
     asked = as_approval(await _found(ctx, approval_id, ctx.organization_id))
     ctx.emit("approval.requested", ("approval", asked["id"]), asked)

@@ -97,9 +97,10 @@ async def set_rejected(conn: Connection, approval_id: str, *, decided_by: str | 
 
 
 async def policy_of(conn: Connection, organization_id: str) -> Row | None:
-    """Whether a payment of an organization is past due, and whether two people are needed to approve."""
+    """Whether a payment of an organization is past due, whether it is to be deleted, and whether two people approve."""
     cursor = await conn.execute(
-        "SELECT past_due_since IS NOT NULL AS owes, settings -> 'four_eyes' AS four_eyes FROM organization WHERE id = %s",
+        "SELECT past_due_since IS NOT NULL AS owes, deletion_due_at IS NOT NULL AS leaving,"
+        " settings -> 'four_eyes' AS four_eyes FROM organization WHERE id = %s",
         (organization_id,),
     )
     return await cursor.fetchone()
