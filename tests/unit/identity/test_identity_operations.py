@@ -31,6 +31,11 @@ class TestKeys:
         assert made["key"] not in stored
         assert [row["type"] for row in await realms.sql("SELECT type FROM outbox_event")] == ["api_key.created"]
 
+    async def test_scopes_are_permissions(self, realms):
+        owner = await realms.as_human(realms.email)
+        made = (await realms.op("api_keys.create", {"name": "narrow", "scopes": ["billing:read"]}, token=owner)).json()
+        assert made["permissions"] == ["billing:read"]
+
     async def test_wildcards_become_concrete(self, realms):
         owner = await realms.as_human(realms.email)
         made = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints
 from typing_extensions import TypedDict
 
 from geopera_server.db.pool import Row
@@ -25,9 +25,15 @@ LISTED_AFTER_END = timedelta(days=90)
 
 
 class ApiKeyCreateInput(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
+
     name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+    # `scopes` is what sign-in calls them: passed over in silence it would leave a key with more than was meant.
     permissions: list[str] = Field(
-        default_factory=list, max_length=200, description="scopes or wildcards; none grants the standard set"
+        default_factory=list,
+        max_length=200,
+        validation_alias=AliasChoices("permissions", "scopes"),
+        description="scopes or wildcards; none grants the standard set",
     )
     rate_limit: int | None = Field(None, gt=0, le=1_000_000, description="calls per minute")
     expires_in_days: int | None = Field(None, gt=0, le=36_500)
