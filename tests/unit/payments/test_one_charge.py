@@ -68,6 +68,34 @@ async def test_a_repeat_that_meets_the_notice_of_what_the_card_holder_has_confir
     assert await balance(household) == OPENING_CREDITS + 4_000
 
 
+@pytest.mark.parametrize("what", ["top-up", "order"])
+async def test_a_notice_that_comes_before_the_reply(household, monkeypatch, what):
+    await carded(household)
+    processor = household.house.kernel.ports.processor.charges
+    confirmed = processor.confirm
+
+    async def told_first(intent_id, *, key):
+        intent = await confirmed(intent_id, key=key)
+        await resolve_all(household)
+        return intent
+
+    monkeypatch.setattr(processor, "confirm", told_first)
+    await (top_up(household) if what == "top-up" else order(household, new_id()))
+    assert len(await check_charges(household.sql)) == 1
+    assert await balance(household) == (OPENING_CREDITS + 4_000 if what == "top-up" else 0)
+
+
+async def test_notices_that_come_twice_and_in_any_order(household):
+    await carded(household)
+    receipt = await top_up(household)
+    processor = household.house.kernel.ports.processor.charges
+    await processor.reverse(receipt["payment_intent_id"], reversed_cents=1_000)
+    for _ in range(3):
+        await resolve_all(household)
+    assert await balance(household) == OPENING_CREDITS + 3_000
+    assert len(await check_charges(household.sql)) == 1
+
+
 async def test_a_receipt_that_is_fetched_later_tells_the_balance_of_now(household):
     await carded(household, "pm_card_authenticationRequired")
     assert (await household.owner.refused("billing.topup", TOPUP, key="once"))[0] == 402
