@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geopera_server.domains.billing.fees import days_in, half_up, month_lines, overage, plan_fee, plan_of_each_day
-from geopera_server.domains.invoicing.periods import Period
+from geopera_server.values.periods import Period
 
 PERIODS = st.builds(Period, st.integers(2020, 2104), st.integers(1, 12))
 PRICES = st.integers(0, 1_000_000)

@@ -8,8 +8,8 @@ from typing import Any
 import psycopg
 
 from geopera_server.domains.billing.monthly import last_closed
-from geopera_server.domains.invoicing.periods import Period
 from geopera_server.values.clock import now
+from geopera_server.values.periods import Period
 
 
 def month_before(period: Period) -> Period:

@@ -10,10 +10,10 @@ import pytest
 
 from geopera_server.domains.billing.monthly import last_closed
 from geopera_server.domains.billing.operations.monthly import collect, suspend_overdue
-from geopera_server.domains.invoicing.periods import Period
 from geopera_server.kernel.errors import OperationError
 from geopera_server.kernel.principal import service
 from geopera_server.values.clock import now
+from geopera_server.values.periods import Period
 from support.cards import check_charges, save_card
 from support.house import Caller, owner_of
 from support.months import asked_yesterday, been_on, month_before, owing_for

@@ -6,8 +6,9 @@ from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
 
-from geopera_server.domains.invoicing.periods import Period, month_of, read_period
+from geopera_server.domains.invoicing.periods import read_period
 from geopera_server.kernel.errors import InvalidInput
+from geopera_server.values.periods import Period, month_of
 
 
 @pytest.mark.parametrize(
@@ -49,3 +50,9 @@ def test_a_month_is_of_utc():
     assert month_of(date(2024, 2, 29)) == Period(2024, 2)
     assert Period(2026, 3).holds(datetime(2026, 3, 31, 23, 59, 59, 999_999, tzinfo=UTC))
     assert not Period(2026, 3).holds(datetime(2026, 4, 1, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(("period", "before"), [(Period(2026, 1), Period(2025, 12)), (Period(2024, 3), Period(2024, 2))])
+def test_what_precedes_is_followed(period, before):
+    assert period.preceding == before
+    assert before.following == period

@@ -23,7 +23,7 @@ def at(*parts: int) -> datetime:
     ],
 )
 def test_months_are_those_of_utc(moment, start, end):
-    assert rules.month_of(moment) == {"start": start, "end": end}
+    assert rules.months_until(moment, 1) == [{"start": start, "end": end}]
 
 
 def test_months_follow_each_other_without_gaps():

@@ -9,7 +9,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from geopera_server.domains.invoicing.periods import Period
+from geopera_server.values.periods import Period
 
 BYTES_PER_GB = 1_000_000_000
 TILES_PER_UNIT = 1_000

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from geopera_server.db.pool import Row
 from geopera_server.domains.billing.standing import collect_if_owing
 from geopera_server.domains.billing.store import wallets
-from geopera_server.domains.invoicing.periods import month_of
 from geopera_server.domains.payments.low_balance import notice_credit
 from geopera_server.domains.payments.terms import terms
 from geopera_server.kernel.context import Context
 from geopera_server.ledger import postings
 from geopera_server.values.ids import is_id
+from geopera_server.values.periods import month_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

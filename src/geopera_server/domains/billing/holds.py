@@ -28,18 +28,7 @@ class HeldJobs(Protocol):
         ...
 
 
-class BackgroundJobs:
-    """Plain background work: a job that is done has nothing to register, and what it left reserved is given back."""
-
-    async def ends(self, conn: Connection, job_ids: Sequence[str]) -> Mapping[str, JobEnd]:
-        states = await holds.background_states(conn, job_ids)
-        return {job_id: "running" if state in {"queued", "running"} else "failed" for job_id, state in states.items()}
-
-    async def settle(self, ctx: Context, job_id: str) -> int:
-        raise NotImplementedError(f"background job {job_id} of {ctx.organization_id} never completes with a hold")
-
-
-_SOURCES: list[HeldJobs] = [BackgroundJobs()]
+_SOURCES: list[HeldJobs] = []
 
 
 def register(source: HeldJobs) -> None:
@@ -49,9 +38,13 @@ def register(source: HeldJobs) -> None:
 
 
 async def standing_of(conn: Connection, job_id: str) -> tuple[JobEnd, HeldJobs | None]:
-    """Returns how a job stands and who can settle it; a job that nobody knows has failed."""
+    """Returns how a job stands and who can settle it.
+
+    Plain background work that is done has nothing to register, and a job that nobody knows never was: both have failed, which
+    gives back what they left reserved.
+    """
     for source in _SOURCES:
         end = (await source.ends(conn, [job_id])).get(job_id)
         if end is not None:
             return end, source
-    return "failed", None
+    return "running" if await holds.is_under_way(conn, job_id) else "failed", None

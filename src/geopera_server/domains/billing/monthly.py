@@ -18,7 +18,6 @@ from geopera_server.domains.billing.standing import owes, settled
 from geopera_server.domains.billing.store import months, plans, wallets
 from geopera_server.domains.invoicing.issuing import issue_invoice
 from geopera_server.domains.invoicing.lines import NewLine
-from geopera_server.domains.invoicing.periods import Period, month_of
 from geopera_server.domains.payments.charging import Purchase, bought
 from geopera_server.domains.payments.low_balance import notice_debit
 from geopera_server.domains.payments.terms import terms
@@ -30,6 +29,7 @@ from geopera_server.kernel.interlude import Interlude
 from geopera_server.ledger import postings, reading
 from geopera_server.values.clock import now
 from geopera_server.values.ids import is_id, new_id
+from geopera_server.values.periods import Period, month_of
 
 COUNTED_AFTER = timedelta(minutes=15)
 _FINAL = {"billed": "already_billed", "nothing_due": "nothing_due"}
@@ -52,8 +52,7 @@ class Outcome:
 
 def last_closed(at: datetime) -> Period:
     """Returns the last month that is over and counted: what servers have counted in memory is written by then."""
-    this = month_of(at - COUNTED_AFTER)
-    return Period(this.year - (this.month == 1), (this.month - 2) % 12 + 1)
+    return month_of(at - COUNTED_AFTER).preceding
 
 
 async def open_month(conn: Connection, organization_id: str, last: Period) -> Period | None:

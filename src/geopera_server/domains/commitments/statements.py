@@ -12,8 +12,8 @@ from geopera_server.domains.commitments.burning import Standing, standing_of
 from geopera_server.domains.commitments.presenting import as_commitment_row
 from geopera_server.domains.commitments.rules import Part
 from geopera_server.domains.commitments.shapes import Settlement, Statement, StatementLine, StatementTotals
-from geopera_server.domains.invoicing.periods import Period, month_of
 from geopera_server.domains.pricing.rules import aud
+from geopera_server.values.periods import Period, month_of
 
 _MOMENT = timedelta(milliseconds=1)
 

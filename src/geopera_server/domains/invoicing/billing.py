@@ -16,7 +16,7 @@ from geopera_server.domains.commitments.burning import Shortfall, Standing, stan
 from geopera_server.domains.commitments.rules import Commitment, Part, at_rate
 from geopera_server.domains.invoicing import store
 from geopera_server.domains.invoicing.lines import NewLine
-from geopera_server.domains.invoicing.periods import Period
+from geopera_server.values.periods import Period
 
 
 @dataclass(frozen=True, slots=True)

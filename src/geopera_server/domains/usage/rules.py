@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 
 from geopera_server.domains.usage.shapes import Period
+from geopera_server.values.periods import month_of
 
 GRANTS = frozenset({"signup_grant", "monthly_grant", "operator_grant"})
 PURCHASES = frozenset({"topup", "auto_topup", "approval_purchase", "shortfall_charge"})
@@ -15,18 +16,13 @@ CHARGES = frozenset(
 """Movements that are spending, or undo it, by themselves; what is reserved is spent once it is settled."""
 
 
-def month_of(at: datetime) -> Period:
-    """Returns the UTC calendar month of a time."""
-    start = at.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    return Period(start=start, end=(start + timedelta(days=32)).replace(day=1))
-
-
 def months_until(at: datetime, count: int) -> list[Period]:
     """Returns as many UTC calendar months, oldest first, the last being that of the given time."""
-    months = [month_of(at)]
-    while len(months) < count:
-        months.append(month_of(months[-1]["start"] - timedelta(days=1)))
-    return months[::-1]
+    month, newest_first = month_of(at), []
+    for _ in range(count):
+        newest_first.append(Period(start=month.start, end=month.end))
+        month = month.preceding
+    return newest_first[::-1]
 
 
 def days_of(period: Period) -> tuple[date, date]:

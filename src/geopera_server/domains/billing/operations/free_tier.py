@@ -13,12 +13,12 @@ from geopera_server.domains.billing.each import for_each
 from geopera_server.domains.billing.granting import Granted, grant, is_free
 from geopera_server.domains.billing.operations.monthly import ORGANIZATION, OrgInput
 from geopera_server.domains.billing.store import free_tier, standing, wallets
-from geopera_server.domains.invoicing.periods import month_of
 from geopera_server.kernel.context import Context, Outside
 from geopera_server.kernel.errors import Conflict, NotFound
 from geopera_server.kernel.operation import operation
 from geopera_server.ledger.reading import balance_of
 from geopera_server.values.ids import is_id
+from geopera_server.values.periods import month_of
 
 
 class _Empty(BaseModel):

@@ -13,13 +13,13 @@ from geopera_server.domains.billing.presenting import as_plan
 from geopera_server.domains.billing.shapes import Plan
 from geopera_server.domains.billing.store import plans, standing
 from geopera_server.domains.identity.access import own_organization
-from geopera_server.domains.invoicing.periods import month_of
 from geopera_server.domains.payments.cards import has_default_card
 from geopera_server.domains.usage.periods import period_usage
 from geopera_server.domains.usage.shapes import Period, PeriodUsage
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.errors import NotFound
 from geopera_server.kernel.operation import operation
+from geopera_server.values.periods import month_of
 
 
 class OrgStatusInput(BaseModel):

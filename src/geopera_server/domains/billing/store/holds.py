@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 
 from geopera_server.db.pool import Connection, Row
@@ -18,7 +17,7 @@ async def open_holds_of_jobs(conn: Connection, organization_id: str | None, befo
     return await cursor.fetchall()
 
 
-async def background_states(conn: Connection, job_ids: Sequence[str]) -> dict[str, str]:
-    """The states of background jobs, by id."""
-    cursor = await conn.execute("SELECT id, state FROM job WHERE id = ANY(%s::uuid[])", (list(job_ids),))
-    return {row["id"]: row["state"] for row in await cursor.fetchall()}
+async def is_under_way(conn: Connection, job_id: str) -> bool:
+    """Whether there is such background work, waiting or running."""
+    cursor = await conn.execute("SELECT FROM job WHERE id = %s AND state IN ('queued', 'running')", (job_id,))
+    return await cursor.fetchone() is not None

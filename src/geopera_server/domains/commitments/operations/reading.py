@@ -9,10 +9,11 @@ from geopera_server.domains.commitments.presenting import as_commitment_row
 from geopera_server.domains.commitments.shapes import Commitments, Statement
 from geopera_server.domains.commitments.statements import statement_of
 from geopera_server.domains.identity.access import own_organization
-from geopera_server.domains.invoicing.periods import month_of, read_period
+from geopera_server.domains.invoicing.periods import read_period
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.errors import NotFound
 from geopera_server.kernel.operation import operation
+from geopera_server.values.periods import month_of
 
 _EXAMPLE_ID = "0192d3c4-0000-7000-8000-000000000000"
 

@@ -13,7 +13,7 @@ from geopera_server.domains.commitments.burning import Shortfall, mark_settled, 
 from geopera_server.domains.invoicing import store
 from geopera_server.domains.invoicing.billing import Unbilled, lines_of, unbilled_of
 from geopera_server.domains.invoicing.issuing import issue_invoice
-from geopera_server.domains.invoicing.periods import Period, month_of, read_period
+from geopera_server.domains.invoicing.periods import read_period
 from geopera_server.domains.invoicing.presenting import as_invoice
 from geopera_server.domains.invoicing.shapes import Accrual, AccruedOrder, MarkedInvoiced
 from geopera_server.domains.pricing.rules import aud
@@ -22,6 +22,7 @@ from geopera_server.kernel.errors import Conflict, InvalidInput, NotFound
 from geopera_server.kernel.operation import operation
 from geopera_server.ledger import accruals
 from geopera_server.values.ids import is_id
+from geopera_server.values.periods import Period, month_of
 
 _EXAMPLE_ID = "0192d3c4-0000-7000-8000-000000000000"
 

@@ -44,7 +44,7 @@ async def current(ctx: Context, given: UsageCurrentInput) -> CurrentUsage:
     Counters lag by a few seconds. What is stored and spent is exact.
     """
     organization_id = await own_organization(ctx.conn, ctx.principal, given.organization_id)
-    month = rules.month_of(ctx.now)
+    [month] = rules.months_until(ctx.now, 1)
     [usage] = await usage_in(ctx.conn, organization_id, [month])
     plan = await store.limits_of(ctx.conn, organization_id)
     if plan is None:
