@@ -23,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from geopera_server.adapters.payments import practice_of
 from geopera_server.domains.identity.bootstrap import create_organization
-from geopera_server.domains.payments import charging, funding
+from geopera_server.domains.payments import charging, funding, outcomes
 from geopera_server.domains.payments.operations import resolving
 from geopera_server.domains.payments.store import topups
 from geopera_server.domains.payments.upkeep import look_after_charges
@@ -466,7 +466,7 @@ def counts_on_what_others_take(patch):
 
 
 def believes_what_it_hopes(patch):
-    patch.setitem(charging._STATE_OF_STATUS, "processing", "succeeded")
+    patch.setitem(outcomes._STATE_OF_STATUS, "processing", "succeeded")
 
 
 def keeps_what_was_taken_back(patch):

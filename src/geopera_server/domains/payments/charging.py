@@ -18,7 +18,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from psycopg import errors as sql_errors
 
@@ -26,15 +25,15 @@ from geopera_server.db.pool import Connection, Row
 from geopera_server.domains.budgets.purchases import require_room_to_buy
 from geopera_server.domains.payments.auto_topup import auto_topup_size
 from geopera_server.domains.payments.low_balance import notice_credit
+from geopera_server.domains.payments.outcomes import fail, record
 from geopera_server.domains.payments.presenting import as_topup
 from geopera_server.domains.payments.refusals import elsewhere, in_progress, no_answer, no_card, refusal_of, unusable
 from geopera_server.domains.payments.store import topups
 from geopera_server.domains.payments.terms import tax_part, terms
-from geopera_server.kernel.context import Context, Event, Outside
+from geopera_server.kernel.context import Context, Outside
 from geopera_server.kernel.crashing import crash_point
 from geopera_server.kernel.errors import Conflict, NotFound, PaymentRequired
 from geopera_server.kernel.interlude import Interlude
-from geopera_server.kernel.outbox import write_event
 from geopera_server.ledger import postings
 from geopera_server.ports.payments import Intent, Processor, ProcessorError, ProcessorUnreachable
 from geopera_server.values.clock import now
@@ -48,11 +47,8 @@ REASON_OF_KIND = {
     "approval": "approval_purchase",
     "shortfall": "shortfall_charge",
 }
-CURRENCY = "aud"
 ASKED_TO_CONFIRM_FOR = timedelta(hours=24)
-LOOK_AGAIN = timedelta(minutes=5)
 LOOK_SOON = timedelta(seconds=15)
-GRANTED_WITHIN = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,91 +307,4 @@ async def _refused_outright(outside: Outside, processor: Processor, row: Row, er
             return
         current = await topups.of_id(conn, row["id"], lock=True)
         if current is not None and current["state"] == "created" and current["holder"] == row["holder"]:
-            failed = await topups.set_outcome(
-                conn, row["id"], _outcome("failed", at=now(), failure_code=error.code or "processor_error", message=str(error))
-            )
-            await _tell_of_failure(conn, failed, outside.invocation_id)
-
-
-def _outcome(
-    state: str,
-    *,
-    at: datetime,
-    client_secret: str | None = None,
-    failure_code: str | None = None,
-    message: str | None = None,
-    receipt_url: str | None = None,
-    look_after: datetime | None = None,
-) -> dict[str, Any]:
-    return {
-        "state": state,
-        "client_secret": client_secret,
-        "failure_code": failure_code,
-        "failure_message": message,
-        "receipt_url": receipt_url,
-        "look_after": look_after or at,
-        "at": at,
-    }
-
-
-_STATE_OF_STATUS = {
-    "requires_confirmation": "confirming",
-    "processing": "confirming",
-    "requires_action": "requires_action",
-    "succeeded": "succeeded",
-    "failed": "failed",
-    "canceled": "canceled",
-}
-_FINAL = frozenset({"succeeded", "failed", "canceled"})
-
-
-async def record(conn: Connection, topup_id: str, intent: Intent, *, invocation_id: str) -> Row:
-    """Writes what the processor says of a charge and returns its row, locked; what is over stays as it was.
-
-    Raises ProcessorError for an intent that is not the charge's own.
-    """
-    row = await topups.of_id(conn, topup_id, lock=True)
-    assert row is not None
-    _require_own(row, intent)
-    if row["state"] in _FINAL and not (row["state"] != "succeeded" and intent.status == "succeeded"):
-        return row
-    at = now()
-    state = _STATE_OF_STATUS[intent.status]
-    row = await topups.set_outcome(
-        conn,
-        topup_id,
-        _outcome(
-            state,
-            at=at,
-            client_secret=intent.client_secret,
-            failure_code=intent.decline_code or ("card_declined" if state == "failed" else None),
-            message=intent.failure_message,
-            receipt_url=intent.receipt_url,
-            look_after=at + (GRANTED_WITHIN if state == "succeeded" else LOOK_AGAIN),
-        ),
-    )
-    if state in {"requires_action", "succeeded"}:
-        await topups.mark_method(conn, row["payment_method_id"], requires_action=state == "requires_action")
-    if state in {"failed", "canceled"}:
-        await _tell_of_failure(conn, row, invocation_id)
-    return row
-
-
-async def give_up(conn: Connection, row: Row, *, invocation_id: str) -> Row:
-    """Ends a charge that was begun and has no intent, so that no money can have moved."""
-    row = await topups.set_outcome(
-        conn, row["id"], _outcome("canceled", at=now(), failure_code="abandoned", message="The call that began it ended.")
-    )
-    await _tell_of_failure(conn, row, invocation_id)
-    return row
-
-
-def _require_own(row: Row, intent: Intent) -> None:
-    said = (intent.id, intent.amount_cents, intent.currency.lower(), intent.metadata.get("topup_id"))
-    if said != (row["intent_id"], row["credits"], CURRENCY, row["id"]):
-        raise ProcessorError(f"the intent {intent.id} is not the one that was made for charge {row['id']}")
-
-
-async def _tell_of_failure(conn: Connection, row: Row, invocation_id: str) -> None:
-    event = Event(type="topup.failed", entity_type="topup", entity_id=row["id"], data=as_topup(row))
-    await write_event(conn, event, organization_id=row["organization_id"], invocation_id=invocation_id, at=row["updated_at"])
+            await fail(conn, row, error, invocation_id=outside.invocation_id)

@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 
 from geopera_server.db.pool import Row
 from geopera_server.domains.identity.access import require_human, require_org_billing
-from geopera_server.domains.payments import charging
+from geopera_server.domains.payments import charging, outcomes
 from geopera_server.domains.payments.approvals import (
     STATUSES,
     ApprovalOutput,
@@ -299,7 +299,7 @@ async def _call_off(row: Row, outside: Outside) -> None:
         ) from error
     async with outside.connection() as conn, conn.transaction():
         await topups.lock_account(conn, row["organization_id"])
-        await charging.record(conn, row["charge_id"], intent, invocation_id=outside.invocation_id)
+        await outcomes.record(conn, row["charge_id"], intent, invocation_id=outside.invocation_id)
 
 
 async def _locked(ctx: Context, approval_id: str, organization_id: str | None) -> Row:

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from typing_extensions import TypedDict
 
 from geopera_server.db.pool import Row
-from geopera_server.domains.payments import charging
+from geopera_server.domains.payments import charging, outcomes
 from geopera_server.domains.payments.store import topups
 from geopera_server.kernel.context import Context, Outside
 from geopera_server.kernel.errors import NotFound, Unavailable
@@ -91,9 +91,9 @@ async def resolve(ctx: Context, given: ResolveInput, seen: Seen) -> Resolved:
     if row is None or row["organization_id"] != ctx.organization_id:
         raise NotFound("top-up")
     if seen.intent is not None:
-        row = await charging.record(ctx.conn, row["id"], seen.intent, invocation_id=ctx.invocation_id)
+        row = await outcomes.record(ctx.conn, row["id"], seen.intent, invocation_id=ctx.invocation_id)
     elif row["state"] == "created" and row["held_until"] <= now():
-        row = await charging.give_up(ctx.conn, row, invocation_id=ctx.invocation_id)
+        row = await outcomes.give_up(ctx.conn, row, invocation_id=ctx.invocation_id)
     if row["state"] == "succeeded":
         row = await charging.granted(ctx, row)
         if seen.intent is not None and seen.intent.reversed_cents > row["reversed_credits"]:
