@@ -5,8 +5,8 @@ authenticate -> rate limit -> authorise scope -> validate input -> claim idempot
 
 A change happens in one transaction or not at all. Its handler runs behind a savepoint, so that a refused call takes back all
 that it wrote and still leaves its audit row. A change that finds that something outside has to happen first, as a card to be
-charged, takes its transaction back, plays that interlude, and begins it anew. A read runs without a transaction and hands its
-audit row to a batch.
+charged, takes its transaction back, plays that interlude, and begins it anew. A read runs without a transaction, unless it
+asks for one moment, and hands its audit row to a batch.
 """
 
 from __future__ import annotations

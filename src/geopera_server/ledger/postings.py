@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
-from psycopg import AsyncConnection, errors
+from psycopg import errors
 
+from geopera_server.db.pool import Connection, Row
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.errors import PaymentRequired
-from geopera_server.kernel.overspending import OVER_BUDGET, over_budget
+from geopera_server.kernel.overspending import NOT_COVERED, OVER_BUDGET, over_budget
 from geopera_server.values.ids import new_id
-
-Row = dict[str, Any]
-Connection = AsyncConnection[Row]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +73,7 @@ async def post(conn: Connection, cause: Cause, posting: Posting) -> Row:
     try:
         row = await (await conn.execute(_INSERT, values)).fetchone()
     except errors.DatabaseError as error:
-        if error.sqlstate == "GP001":
+        if error.sqlstate == NOT_COVERED:
             raise _not_covered(posting.credits, error) from error
         if error.sqlstate == OVER_BUDGET:
             raise over_budget(error) from error

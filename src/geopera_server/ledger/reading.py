@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from psycopg import AsyncConnection
-
-Row = dict[str, Any]
-Connection = AsyncConnection[Row]
+from geopera_server.db.pool import Connection, Row
 
 REASONS = (
     "signup_grant", "monthly_grant", "operator_grant", "topup", "auto_topup", "approval_purchase", "shortfall_charge",

@@ -1,7 +1,7 @@
 """What runs by the clock: which operation, and at what times.
 
-A process that schedules asks every now and then what is due. The row of a due time is taken by one process at a time, under a
-lock that ends with its database session; one that was killed is taken over at once, and a time is done when its row says so.
+A process that schedules asks every now and then what is due. Each is run by one process at a time, under a lock that ends with
+its database session; from one that was killed it is taken over at once, and a time is done when its row says so.
 After a pause only the latest time of each is run: every one of them catches up by itself.
 """
 
@@ -19,6 +19,7 @@ from geopera_server.kernel.errors import OperationError
 from geopera_server.kernel.pipeline import Call, Kernel
 from geopera_server.kernel.principal import PLATFORM_ORGANIZATION_ID, Principal
 from geopera_server.values.clock import now
+from geopera_server.values.periods import month_of
 
 if TYPE_CHECKING:
     from geopera_server.kernel.registry import Registry
@@ -26,15 +27,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER = (timedelta(minutes=1), timedelta(minutes=10), timedelta(hours=1))
-OPERATIONS = frozenset(
-    {
-        "billing.run_monthly_cron",
-        "billing.free_tier.grant_all",
-        "billing.cleanup_deleted_orgs",
-        "billing.reconciliation.run_all",
-        "billing.dlq.replay",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,15 +45,16 @@ class Cron:
 
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+# Half an hour after midnight the counters of the day before are written, whichever process held them.
+MONTHLY = Cron(name="billing.run_monthly_cron", every=DAY, offset=timedelta(minutes=30))
 CRONS = (
-    # Half an hour after midnight the counters of the day before are written, whichever process held them.
-    Cron(name="billing.run_monthly_cron", every=DAY, offset=timedelta(minutes=30)),
+    MONTHLY,
     Cron(name="billing.free_tier.grant_all", every=DAY, offset=timedelta(minutes=5)),
     Cron(name="billing.cleanup_deleted_orgs", every=DAY, offset=timedelta(hours=2)),
     Cron(name="billing.reconciliation.run_all", every=DAY, offset=timedelta(hours=3)),
     Cron(name="billing.dlq.replay", every=HOUR, offset=timedelta(minutes=10)),
 )
-MONTHLY = CRONS[0]
+OPERATIONS = frozenset(cron.name for cron in CRONS)
 
 
 def clock() -> Principal:
@@ -120,5 +113,4 @@ async def _outcome(kernel: Kernel, registry: Registry, cron: Cron) -> str | None
 
 def next_monthly_run(at: datetime) -> datetime:
     """Returns when the month of a time is billed: with the first round after it has closed."""
-    first = (at.replace(day=1, hour=0, minute=0, second=0, microsecond=0) + timedelta(days=32)).replace(day=1)
-    return first + MONTHLY.offset
+    return month_of(at).following.start + MONTHLY.offset

@@ -46,16 +46,6 @@ def link_expiry(at: datetime) -> datetime:
     return (at + timedelta(seconds=LINK_TTL_S)).replace(microsecond=0)
 
 
-def month_start(at: datetime) -> datetime:
-    """Returns when the billing month of a UTC time began."""
-    return at.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-
-
-def next_month(at: datetime) -> datetime:
-    """Returns when the billing month of a UTC time ends."""
-    return month_start(month_start(at) + timedelta(days=32))
-
-
 def egress_limit(plan: Mapping[str, Any] | None) -> int | None:
     """Returns how many bytes a plan includes each month; None when it has no limit."""
     return None if plan is None else plan["included"].get("egress_bytes")

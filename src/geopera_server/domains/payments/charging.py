@@ -2,9 +2,9 @@ r"""Charging a card, so that whatever breaks on the way it is charged once and e
 
     created  ->  confirming  ->  succeeded  ->  granted (a ledger entry)
        |             |  \
-       |             |   requires_action -> succeeded | failed
+       |             |   requires_action -> succeeded | failed | canceled
        v             v
-    canceled       failed | canceled
+    canceled       failed | canceled  ->  succeeded, where the processor says so later after all
 
 Each arrow is a transaction of its own. An intent is made at the processor, its id is kept, and only then it is confirmed, which
 is what moves money; so a charge that nobody heard the end of can always be asked after. What a call does not finish is finished
@@ -72,6 +72,11 @@ class Purchase:
 
 
 Size = Callable[[Connection, Purchase], Awaitable[Purchase | None]]
+
+
+def purpose_of_call(ctx: Context) -> str:
+    """Returns the purpose of what a call buys: a repeat with the same Idempotency-Key has the same."""
+    return f"{ctx.operation_id}:{ctx.idempotency_key or ctx.invocation_id}"
 
 
 async def bought(ctx: Context, purchase: Purchase) -> Row:
@@ -173,7 +178,10 @@ async def charge(purchase: Purchase, outside: Outside, *, size: Size | None = No
 
 
 async def _taken(outside: Outside, purchase: Purchase, size: Size | None) -> Row | None:
-    """Returns the open charge for a purpose, now this call's; a new one when there is none, unless one has just ended."""
+    """Returns the open charge for a purpose, now this call's; a new one when there is none, unless one has just ended.
+
+    None also when `size` says that nothing is needed any more.
+    """
     at = now()
     until = at + lease(outside.ports.processor)
     async with outside.connection() as conn, conn.transaction():

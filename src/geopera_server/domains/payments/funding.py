@@ -13,7 +13,7 @@ from geopera_server.db.pool import Connection, Row
 from geopera_server.domains.budgets.alerts import crossings
 from geopera_server.domains.payments.auto_topup import auto_topup_size
 from geopera_server.domains.payments.cards import has_default_card
-from geopera_server.domains.payments.charging import Purchase, charge, granted
+from geopera_server.domains.payments.charging import Purchase, charge, granted, purpose_of_call
 from geopera_server.domains.payments.low_balance import is_quiet, notice_debit
 from geopera_server.domains.payments.store import topups
 from geopera_server.domains.payments.terms import terms
@@ -58,7 +58,7 @@ async def fund(
     What the balance lacks is bought with the default card first: the card is charged outside, and the call begins anew.
     Raises PaymentRequired (`insufficient_credits`, `approval_required`, `budget_exceeded`, and those of a charge).
     """
-    purpose = _purpose_of(ctx)
+    purpose = purpose_of_call(ctx)
     means = await topups.means_of(ctx.conn, ctx.organization_id, purpose)
     if means is None:
         raise NotFound("organization")
@@ -83,10 +83,6 @@ async def fund(
     if means["has_budgets"]:
         await crossings(ctx)
     return Funded(mode=mode, hold_id=entry["hold_id"])
-
-
-def _purpose_of(ctx: Context) -> str:
-    return f"{ctx.operation_id}:{ctx.idempotency_key or ctx.invocation_id}"
 
 
 async def _bring_in(ctx: Context, purpose: str) -> bool:
@@ -177,12 +173,22 @@ async def outlook(conn: Connection, organization_id: str, credits_needed: int) -
         billing_mode=means["billing_mode"],
         balance=balance,
         shortfall_credits=shortfall,
-        approval_threshold_credits=await approval_threshold(conn, means["settings"]),
+        approval_threshold_credits=_threshold(means["settings"], await terms(conn)),
         has_card=await has_default_card(conn, organization_id),
     )
 
 
-async def approval_threshold(conn: Connection, settings: dict[str, Any]) -> int:
+async def approval_threshold(conn: Connection, organization_id: str, numbers: Row) -> int:
     """Returns the most credits that may be bought at once without approval: the organization's own number, else the terms'."""
+    settings = await topups.settings_of(conn, organization_id)
+    if settings is None:
+        raise NotFound("organization")
+    return _threshold(settings, numbers)
+
+
+def _threshold(settings: dict[str, Any], numbers: Row) -> int:
     own = settings.get("approval_threshold_credits")
-    return own if isinstance(own, int) and own >= 0 else int((await terms(conn))["approval_threshold_credits"])
+    # Settings are the organization's own JSON: anything but a whole number sets nothing.
+    if isinstance(own, int) and not isinstance(own, bool) and own >= 0:
+        return own
+    return int(numbers["approval_threshold_credits"])

@@ -51,7 +51,7 @@ _OVER = frozenset({"failed", "canceled"})
 
 
 async def record(conn: Connection, topup_id: str, intent: Intent, *, invocation_id: str) -> Row:
-    """Writes what the processor says of a charge and returns its row, locked; what is over stays as it was.
+    """Writes what the processor says of a charge and returns its row, locked; what is over stays, but for a late success.
 
     Raises ProcessorError for an intent that is not the charge's own.
     """

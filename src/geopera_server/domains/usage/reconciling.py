@@ -31,9 +31,15 @@ async def require_organization(conn: Connection, organization_id: str) -> None:
         raise NotFound("organization")
 
 
-async def record_run(ctx: Context, organization_id: str, *, threshold_bytes: int, flag_anyway: bool = False) -> Row:
+async def record_run(ctx: Context, organization_id: str, *, threshold_bytes: int) -> Row:
     """Compares, keeps the comparison, flagged when it differs by more than the threshold, and returns its row."""
-    found = await store.compared(ctx.conn, organization_id, listed=0)
+    return await keep_run(
+        ctx, organization_id, await store.compared(ctx.conn, organization_id, listed=0), threshold_bytes=threshold_bytes
+    )
+
+
+async def keep_run(ctx: Context, organization_id: str, found: Row, *, threshold_bytes: int) -> Row:
+    """Keeps a comparison, flagged when it differs by more than the threshold, and returns its row."""
     drift = found["ledger_bytes"] - found["actual_bytes"]
     return await store.insert_run(
         ctx.conn,
@@ -42,7 +48,7 @@ async def record_run(ctx: Context, organization_id: str, *, threshold_bytes: int
             "organization_id": organization_id,
             "ledger_bytes": found["ledger_bytes"],
             "actual_bytes": found["actual_bytes"],
-            "flagged": flag_anyway or abs(drift) > threshold_bytes,
+            "flagged": abs(drift) > threshold_bytes,
             "threshold_bytes": threshold_bytes,
             "missing": found["missing_count"],
             "stale": found["stale_count"],

@@ -15,6 +15,7 @@ from geopera_server.kernel.context import Context
 from geopera_server.kernel.errors import Gone, NotFound, RateLimited
 from geopera_server.kernel.operation import operation
 from geopera_server.values.ids import is_id
+from geopera_server.values.periods import month_of
 
 _EXAMPLE = {
     "item_id": "0192d3c4-0000-7000-8000-000000000000",
@@ -78,7 +79,7 @@ async def _count(ctx: Context, asset: Mapping[str, Any]) -> Egress:
     principal_id = ctx.principal.id if ctx.principal.id is not None and is_id(ctx.principal.id) else organization_id
     await store.lock_egress(ctx.conn, organization_id)
     plan = await store.plan_of(ctx.conn, organization_id)
-    used = await store.egress_since(ctx.conn, organization_id, rules.month_start(ctx.now))
+    used = await store.egress_since(ctx.conn, organization_id, month_of(ctx.now).start)
     counted = 0
     if not asset["external"] and not await store.has_open_grant(
         ctx.conn, organization_id, asset_id=asset["id"], principal_id=principal_id, at=ctx.now
@@ -101,7 +102,7 @@ async def _count(ctx: Context, asset: Mapping[str, Any]) -> Egress:
 
 
 def _over(ctx: Context, *, used_bytes: int, limit_bytes: int | None) -> RateLimited:
-    seconds_left = math.ceil((rules.next_month(ctx.now) - ctx.now).total_seconds())
+    seconds_left = math.ceil((month_of(ctx.now).end - ctx.now).total_seconds())
     return RateLimited(
         f"Your plan includes {limit_bytes:,} bytes of downloads a month and {used_bytes:,} are used."
         " Choose a larger plan, or come back next month.",

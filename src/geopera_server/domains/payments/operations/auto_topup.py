@@ -18,7 +18,7 @@ from geopera_server.domains.payments.terms import terms
 from geopera_server.domains.pricing.rules import CREDITS_PER_AUD, aud
 from geopera_server.kernel import jobs
 from geopera_server.kernel.context import Context
-from geopera_server.kernel.errors import Denied, InvalidInput, NotFound, PaymentRequired
+from geopera_server.kernel.errors import Denied, InvalidInput, PaymentRequired
 from geopera_server.kernel.operation import operation
 from geopera_server.ledger.reading import balance_of
 
@@ -62,7 +62,7 @@ async def set_auto_topup(ctx: Context, given: SetAutoTopupInput) -> SetAutoTopup
     require_org_billing(ctx.principal)
     numbers = await terms(ctx.conn)
     _check_amounts(given, numbers)
-    await _check_rights(ctx, given, int(numbers["auto_topup_daily_cap_credits"]))
+    await _check_rights(ctx, given, numbers)
     if given.enabled and not await has_default_card(ctx.conn, ctx.organization_id):
         raise PaymentRequired(
             "There is no card to charge. Save one with payment_methods.create_setup_intent and payment_methods.attach, then"
@@ -92,17 +92,15 @@ async def set_auto_topup(ctx: Context, given: SetAutoTopupInput) -> SetAutoTopup
     )
 
 
-async def _check_rights(ctx: Context, given: SetAutoTopupInput, platform_cap: int) -> None:
+async def _check_rights(ctx: Context, given: SetAutoTopupInput, numbers: dict[str, Any]) -> None:
     """Lets nobody have charged by itself what they could not charge at once, and no key raise what a day may cost."""
+    platform_cap = int(numbers["auto_topup_daily_cap_credits"])
     if ctx.principal.kind != "user" and (given.cap_credits() or 0) > platform_cap:
         raise Denied(
             f"Only people set a cap above A${aud(platform_cap):.2f} a day. Ask an owner, admin or billing member.",
             code="human_required",
         )
-    means = await topups.means_of(ctx.conn, ctx.organization_id, "")
-    if means is None:
-        raise NotFound("organization")
-    threshold = await approval_threshold(ctx.conn, means["settings"])
+    threshold = await approval_threshold(ctx.conn, ctx.organization_id, numbers)
     if given.enabled and given.topup_amount_credits > threshold:
         raise PaymentRequired(
             f"More than {threshold:,} credits at once need an approval each time. Choose a smaller topup_amount_credits.",

@@ -66,7 +66,7 @@ async def charge_when_low(ctx: Context, given: TopUpInput) -> ToppedUp:
     await topups.lock_account(ctx.conn, ctx.organization_id)
     await require_lease(ctx.conn, given.job_id, given.attempt)
     purchase = _purchase(ctx.organization_id, given.job_id)
-    begun = await wallets.charge_for(ctx.conn, ctx.organization_id, purchase.purpose)
+    begun = next(iter(await topups.of_purpose(ctx.conn, ctx.organization_id, purchase.purpose)), None)
     if begun is not None and begun["state"] == "failed":
         raise refusal_of(begun)
     if begun is not None and begun["state"] != "canceled":

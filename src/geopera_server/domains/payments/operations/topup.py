@@ -14,11 +14,10 @@ from geopera_server.domains.identity.access import require_org_billing
 from geopera_server.domains.payments import charging
 from geopera_server.domains.payments.charging import Purchase
 from geopera_server.domains.payments.funding import approval_threshold
-from geopera_server.domains.payments.store import topups
 from geopera_server.domains.payments.terms import terms
 from geopera_server.domains.pricing.rules import CREDITS_PER_AUD, aud
 from geopera_server.kernel.context import Context
-from geopera_server.kernel.errors import Conflict, InvalidInput, NotFound, PaymentRequired
+from geopera_server.kernel.errors import Conflict, InvalidInput, PaymentRequired
 from geopera_server.kernel.operation import operation
 from geopera_server.ledger.reading import balance_of
 
@@ -103,7 +102,7 @@ async def topup(ctx: Context, given: TopupInput) -> TopupReceipt:
             organization_id=ctx.organization_id,
             kind="manual",
             credits=wanted,
-            purpose=f"{ctx.operation_id}:{ctx.idempotency_key or ctx.invocation_id}",
+            purpose=charging.purpose_of_call(ctx),
             method_row_id=None if given.payment_method_row_id is None else given.payment_method_row_id.lower(),
         ),
     )
@@ -124,7 +123,8 @@ async def topup(ctx: Context, given: TopupInput) -> TopupReceipt:
 
 
 async def _check(ctx: Context, given: TopupInput, wanted: int) -> None:
-    minimum = int((await terms(ctx.conn))["minimum_topup_credits"])
+    numbers = await terms(ctx.conn)
+    minimum = int(numbers["minimum_topup_credits"])
     if wanted < minimum:
         named = "credits" if given.credits is not None else "amount_aud"
         raise InvalidInput(f"The smallest top-up is {minimum:,} credits (A${aud(minimum):.2f}).", loc=(named,))
@@ -134,10 +134,7 @@ async def _check(ctx: Context, given: TopupInput, wanted: int) -> None:
             code="price_changed",
             total_aud=aud(wanted),
         )
-    means = await topups.means_of(ctx.conn, ctx.organization_id, "")
-    if means is None:
-        raise NotFound("organization")
-    threshold = await approval_threshold(ctx.conn, means["settings"])
+    threshold = await approval_threshold(ctx.conn, ctx.organization_id, numbers)
     if wanted > threshold:
         raise PaymentRequired(
             f"More than {threshold:,} credits at once need an approval. Ask for it with billing.approvals.request.",

@@ -31,6 +31,12 @@ async def means_of(conn: Connection, organization_id: str, purpose: str) -> Row 
     return await cursor.fetchone()
 
 
+async def settings_of(conn: Connection, organization_id: str) -> dict[str, Any] | None:
+    """What an organization has set; None when there is no such organization."""
+    row = await (await conn.execute("SELECT settings FROM organization WHERE id = %s", (organization_id,))).fetchone()
+    return None if row is None else row["settings"]
+
+
 async def lock_account(conn: Connection, organization_id: str) -> None:
     """Keeps others from moving an organization's credits until the transaction ends."""
     await conn.execute("SELECT 1 FROM ledger_account WHERE organization_id = %s FOR NO KEY UPDATE", (organization_id,))

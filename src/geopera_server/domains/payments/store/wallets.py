@@ -73,15 +73,6 @@ async def auto_topup_of(conn: Connection, organization_id: str, day_start: datet
     return await cursor.fetchone()
 
 
-async def charge_for(conn: Connection, organization_id: str, purpose: str) -> Row | None:
-    """The latest charge for a purpose."""
-    cursor = await conn.execute(
-        "SELECT * FROM topup WHERE organization_id = %s AND purpose = %s ORDER BY attempt DESC LIMIT 1",
-        (organization_id, purpose),
-    )
-    return await cursor.fetchone()
-
-
 async def set_auto_topup(conn: Connection, organization_id: str, wanted: Mapping[str, Any]) -> None:
     """Sets how an organization tops up by itself, and forgets what was refused before."""
     await conn.execute(

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from geopera_server.domains.identity.access import own_organization, require_org_admin
 from geopera_server.domains.usage import rules
 from geopera_server.domains.usage.periods import usage_in
-from geopera_server.domains.usage.reconciling import locked_total, record_run
+from geopera_server.domains.usage.reconciling import keep_run, locked_total
 from geopera_server.domains.usage.shapes import (
     CurrentUsage,
     MonthUsage,
@@ -123,7 +123,7 @@ async def recalculate_storage(ctx: Context, given: RecalculateInput) -> Recalcul
             )
     found = await storage.compared(ctx.conn, organization_id, listed=0)
     if found["ledger_bytes"] != found["actual_bytes"]:
-        await record_run(ctx, organization_id, threshold_bytes=0, flag_anyway=True)
+        await keep_run(ctx, organization_id, found, threshold_bytes=0)
     await storage.recount(ctx.conn, organization_id)
     await storage.note_recalculation(ctx.conn, organization_id, ctx.now)
     return Recalculated(
