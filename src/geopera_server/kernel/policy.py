@@ -81,14 +81,24 @@ def authorise(operation: Operation, principal: Principal) -> None:
             code="org_suspended",
         )
     if principal.standing == "past_due" and operation.spends and not operation.while_past_due:
-        raise PaymentRequired(
-            "A payment of your organization is past due. Pay it under billing, then try again.", code="account_past_due"
-        )
+        raise past_due()
     if principal.standing == "pending_deletion" and operation.spends and not operation.while_leaving:
-        raise Conflict(
-            "Your organization is going to be deleted and buys nothing more. Call organizations.deletion.cancel to keep it.",
-            code="illegal_state",
-        )
+        raise leaving()
+
+
+def past_due() -> PaymentRequired:
+    """Returns the refusal of a purchase by who owes a payment."""
+    return PaymentRequired(
+        "A payment of your organization is past due. Pay it under billing, then try again.", code="account_past_due"
+    )
+
+
+def leaving() -> Conflict:
+    """Returns the refusal of a purchase by who is about to be deleted."""
+    return Conflict(
+        "Your organization is going to be deleted and buys nothing more. Call organizations.deletion.cancel to keep it.",
+        code="illegal_state",
+    )
 
 
 def require_unrestricted(principal: Principal) -> None:

@@ -52,7 +52,7 @@ PLANS = (
     SeedPlan(
         id="free",
         name="Free",
-        description="To try things out: 1,000 credits at approval and 500 each month.",
+        description="To try things out, with credits at approval and each month.",
         price_credits_monthly=0,
         included=_included(5 * GB, 10_000, 5 * GB, 3, 3, 3),
         limits=_limits(2 * GB, 20, 600),

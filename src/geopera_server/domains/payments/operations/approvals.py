@@ -26,10 +26,11 @@ from geopera_server.domains.payments.store import approvals, topups
 from geopera_server.domains.payments.terms import terms
 from geopera_server.domains.pricing.rules import aud
 from geopera_server.kernel.context import Context, Outside
-from geopera_server.kernel.errors import Conflict, Denied, Gone, InvalidInput, NotFound, PaymentRequired, Unavailable
+from geopera_server.kernel.errors import Conflict, Denied, Gone, InvalidInput, NotFound, Unavailable
 from geopera_server.kernel.interlude import Interlude
 from geopera_server.kernel.operation import operation
 from geopera_server.kernel.paging import MAX_LIMIT
+from geopera_server.kernel.policy import leaving, past_due
 from geopera_server.ports.payments import ProcessorError
 from geopera_server.values.ids import is_id, new_id
 
@@ -75,14 +76,9 @@ async def request(ctx: Context, given: RequestApprovalInput) -> ApprovalOutput:
             approval_id=same,
         )
     if policy is not None and policy["owes"]:
-        raise PaymentRequired(
-            "A payment of your organization is past due. Pay it under billing, then ask again.", code="account_past_due"
-        )
+        raise past_due()
     if policy is not None and policy["leaving"]:
-        raise Conflict(
-            "Your organization is going to be deleted and buys nothing more. Call organizations.deletion.cancel to keep it.",
-            code="illegal_state",
-        )
+        raise leaving()
     await approvals.insert(ctx.conn, wanted)
     asked = as_approval(await _found(ctx, approval_id, ctx.organization_id))
     ctx.emit("approval.requested", ("approval", asked["id"]), asked)
