@@ -76,3 +76,13 @@ async def test_the_threshold_is_obeyed(server):
     assert (await owner.post("billing.topup", {"credits": 600})).status_code == 201
     await owner.op("organizations.update", {"settings": {"approval_threshold_credits": None}})
     assert (await owner.post("billing.topup", {"credits": 601})).status_code == 201
+
+
+@pytest.mark.parametrize("odd", [True, "25", 1.5])
+async def test_only_whole_numbers_are_money(server, odd):
+    owner, operator = await server.signed_in(server.place.home.email), await server.operator()
+    grant = {"organization_id": server.place.home.organization_id, "credits": odd, "reason": "odd"}
+    assert (await operator.refused("billing.admin.grant_credits", grant, Idempotency_Key="odd"))[0] == 422
+    budget = {"subject_type": "organization", "period": "day", "limit_credits": odd}
+    assert (await owner.refused("budgets.save", budget))[0] == 422
+    assert (await owner.refused("billing.approvals.request", {"credits": odd}))[0] == 422

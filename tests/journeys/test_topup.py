@@ -291,6 +291,26 @@ class TestConfirmation:
         assert charge["amount_cents"] == placed.json()["totalCredits"]
         assert await balance(market) == 0
 
+    @pytest.mark.parametrize("confirmed", [False, True])
+    async def test_the_balance_comes_before_a_payment_that_waits(self, market, confirmed):
+        await emptied(market)
+        await owner_with(market, "pm_card_authenticationRequired")
+        refused = problem_of(await market.home.post("orders.archive.place", an_order(market), Idempotency_Key="k"))
+        operator = await market.operator()
+        given = {"organization_id": market.place.home.organization_id, "credits": OPENING_CREDITS, "reason": "Goodwill"}
+        await operator.op("billing.admin.grant_credits", given, Idempotency_Key="goodwill")
+        if confirmed:  # and nobody has told us
+            await practice_of(market.house.kernel.ports.processor).decide(refused["client_secret"], succeeds=True)
+        placed = await market.home.op("orders.archive.place", an_order(market), Idempotency_Key="k")
+        charges = await check_charges(market.sql)
+        assert (placed["billingMode"], len(charges)) == (("card", 1) if confirmed else ("credit", 0))
+        total = placed["totalCredits"]
+        assert await balance(market) == OPENING_CREDITS - (0 if confirmed else total)
+        late = await market.http.post(
+            "/v1/test/payments/confirm", json={"client_secret": refused["client_secret"], "outcome": "succeed"}
+        )
+        assert late.status_code == 409
+
 
 class TestShortfall:
     async def test_charges_exactly_what_is_missing(self, market):

@@ -40,7 +40,7 @@ class BudgetSaveInput(BaseModel):
     subject_type: SubjectType | None = Field(None, description="required for a new budget")
     subject_id: str | None = Field(None, description="project, API key or user; none for the organization itself")
     period: Period | None = Field("month", description="by the UTC calendar; total never renews")
-    limit_credits: int | None = Field(None, ge=0, le=MOST_CREDITS, description="required for a new budget")
+    limit_credits: int | None = Field(None, ge=0, le=MOST_CREDITS, strict=True, description="required for a new budget")
     mode: Mode | None = Field("block", description="block refuses what goes over, warn only tells")
     alert_thresholds: list[Threshold] | None = Field(
         default_factory=lambda: [0.5, 0.8, 1.0], max_length=MOST_THRESHOLDS, description="parts of the limit"

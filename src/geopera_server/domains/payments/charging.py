@@ -32,7 +32,7 @@ from geopera_server.domains.payments.store import topups
 from geopera_server.domains.payments.terms import tax_part, terms
 from geopera_server.kernel.context import Context, Outside
 from geopera_server.kernel.crashing import crash_point
-from geopera_server.kernel.errors import Conflict, NotFound, PaymentRequired
+from geopera_server.kernel.errors import Conflict, NotFound, PaymentRequired, Unavailable
 from geopera_server.kernel.interlude import Interlude
 from geopera_server.ledger import postings
 from geopera_server.ports.payments import Intent, Processor, ProcessorError, ProcessorUnreachable
@@ -175,6 +175,20 @@ async def charge(purchase: Purchase, outside: Outside, *, size: Size | None = No
         await _withdraw(processor, row)
     if row["state"] != "succeeded":
         raise refusal_of(row)
+
+
+async def call_off(organization_id: str, topup_id: str, intent_id: str, outside: Outside) -> None:
+    """Ends a charge that waits for its card holder, who could pay it as long as it is there; one that was paid stays."""
+    try:
+        intent = await outside.ports.processor.charges.cancel(intent_id)
+    except ProcessorError as error:
+        raise Unavailable(
+            "A payment waits for its card holder, and the card processor does not call it off at the moment. Try again later.",
+            code="upstream_timeout",
+        ) from error
+    async with outside.connection() as conn, conn.transaction():
+        await topups.lock_account(conn, organization_id)
+        await record(conn, topup_id, intent, invocation_id=outside.invocation_id)
 
 
 async def _taken(outside: Outside, purchase: Purchase, size: Size | None) -> Row | None:

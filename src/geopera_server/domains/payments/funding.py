@@ -13,7 +13,7 @@ from geopera_server.db.pool import Connection, Row
 from geopera_server.domains.budgets.alerts import crossings
 from geopera_server.domains.payments.auto_topup import auto_topup_size
 from geopera_server.domains.payments.cards import has_default_card
-from geopera_server.domains.payments.charging import Purchase, charge, granted, purpose_of_call
+from geopera_server.domains.payments.charging import Purchase, call_off, charge, granted, purpose_of_call
 from geopera_server.domains.payments.low_balance import is_quiet, notice_debit
 from geopera_server.domains.payments.store import topups
 from geopera_server.domains.payments.terms import terms
@@ -68,7 +68,9 @@ async def fund(
         if means["has_budgets"]:
             await crossings(ctx)
         return Funded(mode="enterprise", hold_id=None)
-    mode: Mode = "card" if means["attempts"] and await _bring_in(ctx, purpose) else "credit"
+    mode: Mode = (
+        "card" if means["attempts"] and await _bring_in(ctx, purpose, enough=credits_needed <= means["balance"]) else "credit"
+    )
     if credits_needed == 0:
         return Funded(mode=mode, hold_id=None)
     try:
@@ -85,11 +87,16 @@ async def fund(
     return Funded(mode=mode, hold_id=entry["hold_id"])
 
 
-async def _bring_in(ctx: Context, purpose: str) -> bool:
-    """Grants what was charged for this purpose and says whether anything was; an open charge is brought to its end first."""
+async def _bring_in(ctx: Context, purpose: str, *, enough: bool) -> bool:
+    """Grants what was charged for this purpose and says whether anything was; an open charge is brought to its end first.
+
+    The balance comes before the card: where there is enough by now, a payment that waits for its card holder is called off.
+    """
     await topups.lock_account(ctx.conn, ctx.organization_id)
     charges = await topups.of_purpose(ctx.conn, ctx.organization_id, purpose)
     for row in charges:
+        if row["state"] == "requires_action" and enough:
+            raise Interlude(functools.partial(call_off, row["organization_id"], row["id"], row["intent_id"]))
         if row["state"] in topups.OPEN:
             raise Interlude(functools.partial(charge, _as_before(row)))
     succeeded = [row for row in charges if row["state"] == "succeeded"]

@@ -24,7 +24,7 @@ class GrantCreditsInput(BaseModel):
     """Credits to give to an organization, or to take back with a minus."""
 
     organization_id: str
-    credits: int = Field(ge=-MAX_GRANT, le=MAX_GRANT)
+    credits: int = Field(ge=-MAX_GRANT, le=MAX_GRANT, strict=True)
     reason: str = Field(min_length=1, max_length=1_000)
     order_id: str | None = None
     force: bool = False

@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 
 from geopera_server.db.pool import Row
 from geopera_server.domains.identity.access import require_human, require_org_billing
-from geopera_server.domains.payments import charging, outcomes
+from geopera_server.domains.payments import charging
 from geopera_server.domains.payments.approvals import (
     STATUSES,
     ApprovalOutput,
@@ -22,16 +22,15 @@ from geopera_server.domains.payments.approvals import (
 from geopera_server.domains.payments.charging import Purchase
 from geopera_server.domains.payments.operations.topup import MAX_CHARGE_CREDITS
 from geopera_server.domains.payments.overtaking import unless_overtaken
-from geopera_server.domains.payments.store import approvals, topups
+from geopera_server.domains.payments.store import approvals
 from geopera_server.domains.payments.terms import terms
 from geopera_server.domains.pricing.rules import aud
 from geopera_server.kernel.context import Context, Outside
-from geopera_server.kernel.errors import Conflict, Denied, Gone, InvalidInput, NotFound, Unavailable
+from geopera_server.kernel.errors import Conflict, Denied, Gone, InvalidInput, NotFound
 from geopera_server.kernel.interlude import Interlude
 from geopera_server.kernel.operation import operation
 from geopera_server.kernel.paging import MAX_LIMIT
 from geopera_server.kernel.policy import leaving, past_due
-from geopera_server.ports.payments import ProcessorError
 from geopera_server.values.ids import is_id, new_id
 
 _ID = "0192d3c4-0000-7000-8000-000000000000"
@@ -41,7 +40,7 @@ _BEING_CHARGED = frozenset({"created", "confirming", "succeeded"})
 class RequestApprovalInput(BaseModel):
     """How many credits to buy, and for how many hours the request stands."""
 
-    credits: int = Field(gt=0, le=MAX_CHARGE_CREDITS)
+    credits: int = Field(gt=0, le=MAX_CHARGE_CREDITS, strict=True)
     expiry_hours: int | None = Field(None, gt=0, le=720)
 
 
@@ -278,24 +277,9 @@ async def _rejected(ctx: Context, row: Row, reason: str | None) -> ApprovalOutpu
             retry_after_s=5,
         )
     if row["charge_state"] == "requires_action":
-        raise Interlude(functools.partial(_call_off, row))
+        raise Interlude(functools.partial(charging.call_off, row["organization_id"], row["charge_id"], row["charge_intent_id"]))
     await approvals.set_rejected(ctx.conn, row["id"], decided_by=decider(ctx), reason=reason, at=ctx.now)
     return as_approval(await tell_decided(ctx, row["id"]))
-
-
-async def _call_off(row: Row, outside: Outside) -> None:
-    """Ends a charge that waits for its card holder, who could pay it as long as it is there."""
-    try:
-        intent = await outside.ports.processor.charges.cancel(row["charge_intent_id"])
-    except ProcessorError as error:
-        raise Unavailable(
-            "The payment for this request waits for its card holder, and the card processor does not call it off at the"
-            " moment. Try again later.",
-            code="upstream_timeout",
-        ) from error
-    async with outside.connection() as conn, conn.transaction():
-        await topups.lock_account(conn, row["organization_id"])
-        await outcomes.record(conn, row["charge_id"], intent, invocation_id=outside.invocation_id)
 
 
 async def _locked(ctx: Context, approval_id: str, organization_id: str | None) -> Row:

@@ -128,7 +128,7 @@ class CorrectInput(BaseModel):
     """Bytes to add to an organization's ledger, or to take off with a minus, and why."""
 
     organization_id: str
-    bytes_delta: int = Field(ge=-MOST_BYTES, le=MOST_BYTES)
+    bytes_delta: int = Field(ge=-MOST_BYTES, le=MOST_BYTES, strict=True)
     reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=5, max_length=1_000)]
     asset_id: str | None = None
 
