@@ -401,3 +401,16 @@ def resolving(market, topup_id):
 async def rows(market):
     tables = ("orders", "ledger_entry", "ledger_hold", "topup", "lineage_record", "outbox_event", "idempotency_record", "job")
     return {table: (await market.sql(f"SELECT count(*) AS n FROM {table}"))[0]["n"] for table in tables}
+
+
+async def test_a_charge_that_was_looked_at_too_early_is_given_up_at_the_next_look(market):
+    owner = await owner_with(market, "pm_test_down")
+    assert (await owner.post("billing.topup", {"credits": 500})).status_code == 503
+    await market.sql("UPDATE topup SET look_after = now()")
+    await look_after_charges(market.house.kernel, market.house.registry)
+    [row] = await market.sql("SELECT state, look_after - now() AS wait FROM topup")
+    assert row["state"] == "confirming"
+    assert row["wait"].total_seconds() < 5, "and not minutes later"
+    await market.sql("UPDATE topup SET held_until = held_until - interval '5 s', look_after = now()")
+    await look_after_charges(market.house.kernel, market.house.registry)
+    assert [each["state"] for each in await market.sql("SELECT state FROM topup")] == ["canceled"]

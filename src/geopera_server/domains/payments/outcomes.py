@@ -50,10 +50,13 @@ _STATE_OF_STATUS = {
 _OVER = frozenset({"failed", "canceled"})
 
 
-async def record(conn: Connection, topup_id: str, intent: Intent, *, invocation_id: str) -> Row:
+async def record(
+    conn: Connection, topup_id: str, intent: Intent, *, invocation_id: str, unclear_for: timedelta = LOOK_AGAIN
+) -> Row:
     """Writes what the processor says of a charge and returns its row, locked; what is over stays, but for a late success.
 
-    Raises ProcessorError for an intent that is not the charge's own.
+    One that is neither over nor waits for its card holder is looked at again after `unclear_for`. Raises ProcessorError for an
+    intent that is not the charge's own.
     """
     row = await topups.of_id(conn, topup_id, lock=True)
     assert row is not None
@@ -72,7 +75,7 @@ async def record(conn: Connection, topup_id: str, intent: Intent, *, invocation_
             failure_code=intent.decline_code or ("card_declined" if state == "failed" else None),
             message=intent.failure_message,
             receipt_url=intent.receipt_url,
-            look_after=at + (GRANTED_WITHIN if state == "succeeded" else LOOK_AGAIN),
+            look_after=at + {"succeeded": GRANTED_WITHIN, "confirming": unclear_for}.get(state, LOOK_AGAIN),
         ),
     )
     if state in {"requires_action", "succeeded"}:

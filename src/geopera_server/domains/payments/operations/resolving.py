@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from pydantic import BaseModel
 from typing_extensions import TypedDict
@@ -34,9 +35,10 @@ class Resolved(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the processor says of the charge; nothing for one that has no intent."""
+    """What the processor says of the charge, nothing for one that has no intent, and when one still open may be given up."""
 
     intent: Intent | None
+    unclear_for: timedelta
 
 
 async def look(outside: Outside, given: ResolveInput) -> Seen:
@@ -49,7 +51,7 @@ async def look(outside: Outside, given: ResolveInput) -> Seen:
         # Where the processor does not answer, this is also when the next look is due.
         await topups.look_later(conn, row["id"], at=now() + charging.lease(processor))
     if row["intent_id"] is None:
-        return Seen(None)
+        return Seen(None, charging.lease(processor))
     if row["processor"] != processor.name:
         raise Unavailable(
             f"Charge {row['id']} was begun at the card processor {row['processor']!r}, not at {processor.name!r}. Set"
@@ -65,7 +67,7 @@ async def look(outside: Outside, given: ResolveInput) -> Seen:
             intent = ended if ended.status == "succeeded" else intent
     except ProcessorError as error:
         raise Unavailable(f"The card processor cannot tell about charge {row['id']} at the moment: {error}") from error
-    return Seen(intent)
+    return Seen(intent, charging.lease(processor))
 
 
 def _abandoned(row: Row, intent: Intent, processor: Processor) -> bool:
@@ -91,7 +93,9 @@ async def resolve(ctx: Context, given: ResolveInput, seen: Seen) -> Resolved:
     if row is None or row["organization_id"] != ctx.organization_id:
         raise NotFound("top-up")
     if seen.intent is not None:
-        row = await outcomes.record(ctx.conn, row["id"], seen.intent, invocation_id=ctx.invocation_id)
+        row = await outcomes.record(
+            ctx.conn, row["id"], seen.intent, invocation_id=ctx.invocation_id, unclear_for=seen.unclear_for
+        )
     elif row["state"] == "created" and row["held_until"] <= now():
         row = await outcomes.give_up(ctx.conn, row, invocation_id=ctx.invocation_id)
     if row["state"] == "succeeded":
