@@ -145,7 +145,11 @@ class Money:
             return None if self.answered[purpose] == asked else OTHER_REQUEST
         mine = [charge for charge in self.charges if charge.purpose == purpose]
         for charge in mine:
-            if charge.open and (refusal := self.carry_out(charge)):
+            if charge.ours == "requires_action" and self.balance >= credits_needed:
+                if self.down:
+                    return NO_ANSWER
+                charge.theirs = charge.ours = "succeeded" if charge.theirs == "succeeded" else "canceled"
+            elif charge.open and (refusal := self.carry_out(charge)):
                 return refusal
         bought = [charge for charge in mine if charge.ours == "succeeded"]
         arriving = sum(charge.credits for charge in bought if not charge.granted)
