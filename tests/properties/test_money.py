@@ -455,7 +455,7 @@ def grants_twice(patch):
 
 
 def forgets_what_it_bought(patch):
-    patch.setattr(funding, "_purpose_of", lambda ctx: f"{ctx.operation_id}:{ctx.invocation_id}")
+    patch.setattr(funding, "purpose_of_call", lambda ctx: f"{ctx.operation_id}:{ctx.invocation_id}")
 
 
 def counts_on_what_others_take(patch):
