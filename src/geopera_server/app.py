@@ -108,6 +108,8 @@ async def opened(settings: Settings, dsn: str, *, base_url: str) -> AsyncIterato
                     placement=settings.rate_placement,
                     spend=settings.rate_spend,
                     public=settings.rate_public,
+                    tiles=settings.rate_tiles,
+                    public_tiles=settings.rate_public_tiles,
                 ),
                 check_replies=settings.check_replies,
             )

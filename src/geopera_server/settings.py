@@ -50,6 +50,8 @@ class Settings(BaseSettings):
     rate_placement: int = Field(60, ge=1, description="orders placed per minute and organization")
     rate_spend: int = Field(30, ge=1, description="other spending calls per minute and organization")
     rate_public: int = Field(60, ge=1, description="calls without credential per minute and address")
+    rate_tiles: int = Field(6_000, ge=1, description="tiles per minute and organization")
+    rate_public_tiles: int = Field(1_200, ge=1, description="tiles without credential per minute and address")
     host_timeout_s: float = Field(20.0, gt=0, description="longest wait for an imagery host")
     host_auth: dict[str, SecretStr] = Field(
         default_factory=dict, description="Authorization header of imagery hosts, by the auth_ref that sources name, as JSON"

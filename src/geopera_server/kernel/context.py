@@ -47,6 +47,16 @@ class QueuedJob:
     id: str = field(default_factory=new_id)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """How a call came in, as far as a handler may care: from where, and which form of an answer would do."""
+
+    ip: str | None = None
+    user_agent: str | None = None
+    accept: str = "*/*"
+    if_none_match: str | None = None
+
+
 @dataclass(slots=True, kw_only=True)
 class Context:
     """One call inside its transaction; what it records here is written with it or not at all."""
@@ -58,6 +68,7 @@ class Context:
     now: datetime
     links: Links
     secrets: Secrets
+    asked: Asked = field(default_factory=Asked)
     idempotency_key: str | None = None
     given: Mapping[str, Any] = field(default_factory=dict)
     lineage: Lineage = field(default_factory=Lineage)
@@ -130,6 +141,7 @@ class Outside:
     secrets: Secrets
     ports: Ports
     run: RunFurther
+    asked: Asked = field(default_factory=Asked)
     given: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, TypeAdapter
 
+from geopera_server.kernel.answers import Answer
 from geopera_server.kernel.context import Outside
 from geopera_server.kernel.principal import RateClass
 
@@ -101,7 +102,7 @@ def operation(
             scope=scope,
             handler=handler,
             input_model=hints[parameters[1]],
-            output=TypeAdapter(hints["return"]),
+            output=_adapter(hints["return"]),
             output_type=hints["return"],
             summary=summary,
             description=rest.strip(),
@@ -116,6 +117,13 @@ def operation(
         return handler
 
     return declare
+
+
+def _adapter(output_type: Any) -> TypeAdapter[Any]:
+    """Returns the schema of what is answered; of bytes and streams there is none."""
+    answers = set(typing.get_args(Answer))
+    no_json = bool({output_type, *typing.get_args(output_type)} & answers)
+    return TypeAdapter(Any if no_json else output_type)
 
 
 def operation_of(handler: Handler) -> Operation:

@@ -27,7 +27,7 @@ from psycopg_pool import PoolTimeout
 from geopera_server.db.pool import Connection, Pool
 from geopera_server.kernel import audit, idempotency, policy
 from geopera_server.kernel.audit import AuditEvent, AuditWriter
-from geopera_server.kernel.context import Context, Outside
+from geopera_server.kernel.context import Asked, Context, Outside
 from geopera_server.kernel.crashing import crash_point
 from geopera_server.kernel.errors import (
     Conflict,
@@ -64,16 +64,17 @@ class LineageMissing(RuntimeError):
 class Call:
     """One request to run an operation, from wherever it came.
 
-    `given` may be a function: what came is then read only once it is known who sent it.
+    `given` may be a function: what came is then read only once it is known who sent it. A `principal` is whoever the caller
+    has made sure of, and is not counted; one that a ticket from outside stands for is, with `counted`.
     """
 
     operation: Operation
     given: Mapping[str, Any] | Callable[[], Mapping[str, Any]]
     credential: Credential | None = None
     principal: Principal | None = None
+    counted: bool = False
     idempotency_key: str | None = None
-    ip: str | None = None
-    user_agent: str | None = None
+    asked: Asked = field(default_factory=Asked)
     invocation_id: str = field(default_factory=new_id)
 
 
@@ -106,8 +107,8 @@ class _Trace:
             status=status,
             code=code,
             duration_ms=round((time.perf_counter() - self.started) * 1000, 3),
-            ip=self.call.ip,
-            user_agent=self.call.user_agent,
+            ip=self.call.asked.ip,
+            user_agent=self.call.asked.user_agent,
             entities=self.entities,
             input_digest=self.input_digest,
             idempotency_key=self.call.idempotency_key,
@@ -200,7 +201,7 @@ class Kernel:
                 return self._noted(trace, await self._read(conn, trace, given))
         if operation.goes_outside:
             result = await operation.handler(self._outside(trace), given)
-            return self._noted(trace, render(operation, result, check=self.check_replies))
+            return self._noted(trace, render(operation, result, asked=trace.call.asked, check=self.check_replies))
         return await self._change(trace, given)
 
     def _noted(self, trace: _Trace, reply: Reply) -> Reply:
@@ -212,10 +213,13 @@ class Kernel:
         call = trace.call
         if call.principal is not None:
             trace.principal = call.principal
+            if call.counted:
+                await policy.count_ticket(conn, call.principal, call.operation.rate_class, self.caps, trace.at)
         elif call.credential is None:
             if not call.operation.public:
                 raise Unauthenticated("No credential was sent. Send 'Authorization: Bearer <token or API key>'.")
-            await policy.count_guest(conn, call.ip or "unknown", self.caps, trace.at)
+            ip, rate_class = call.asked.ip or "unknown", call.operation.rate_class
+            await policy.count_guest(conn, ip, self.caps, trace.at, rate_class=rate_class)
         else:
             admission = await self._authenticate(conn, call.credential, call.operation.rate_class)
             if admission is None:
@@ -232,7 +236,7 @@ class Kernel:
                 await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
                 result = await operation.handler(ctx, given)
         trace.entities = tuple(ctx.touched)
-        return render(operation, result, check=self.check_replies)
+        return render(operation, result, asked=trace.call.asked, check=self.check_replies)
 
     async def _change(self, trace: _Trace, given: Any) -> Reply:
         operation = trace.call.operation
@@ -302,7 +306,9 @@ class Kernel:
         trace.entities = _entities(ctx)
         if missing := ctx.lineage.missing(operation.produces):
             raise LineageMissing(f"{operation.id} recorded no lineage for {', '.join(missing)}")
-        reply = render(operation, result, check=self.check_replies, warnings=_warnings(operation, trace.given))
+        reply = render(
+            operation, result, asked=trace.call.asked, check=self.check_replies, warnings=_warnings(operation, trace.given)
+        )
         async with conn.pipeline():
             await write_recorded(ctx)
             await audit.write(conn, trace.event(reply.status))
@@ -333,6 +339,7 @@ class Kernel:
             now=trace.at,
             links=self.links,
             secrets=self.secrets,
+            asked=trace.call.asked,
             idempotency_key=trace.call.idempotency_key,
             given=trace.given,
         )
@@ -347,6 +354,7 @@ class Kernel:
             secrets=self.secrets,
             ports=self.ports,
             run=self._run_further,
+            asked=trace.call.asked,
             given=trace.given,
         )
 

@@ -26,7 +26,7 @@ CALLS: Mapping[RateClass, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateCaps:
-    """Calls per minute: per organization for each class, per address for callers without credential.
+    """Calls per minute: per organization for each class, per address for callers without credential (tiles apart).
 
     Without a default of the deployment's own, an organization's plan says how many; 600 where it does not.
     """
@@ -36,6 +36,7 @@ class RateCaps:
     spend: int = 30
     tiles: int = 6_000
     public: int = 60
+    public_tiles: int = 1_200
 
     def of(self, rate_class: RateClass, plan_cap: int | None = None) -> int:
         """Returns the cap of a class, for an organization whose plan allows this many calls."""
@@ -51,17 +52,37 @@ def check_rate(admission: Admission, rate_class: RateClass, caps: RateCaps, at: 
         raise _over(admission.key_cap, "calls of this API key", at)
 
 
-async def count_guest(conn: AsyncConnection[dict[str, Any]], ip: str, caps: RateCaps, at: datetime) -> None:
-    """Counts a call without credential against its address; raises RateLimited over the cap."""
+async def count_guest(
+    conn: AsyncConnection[dict[str, Any]], ip: str, caps: RateCaps, at: datetime, *, rate_class: RateClass = "public"
+) -> None:
+    """Counts a call without credential against its address; maps load tiles in bursts, so those have a cap of their own.
+
+    Raises RateLimited over the cap.
+    """
+    tiles = rate_class == "tiles"
+    cap = caps.public_tiles if tiles else caps.public
+    if await _counted(conn, f"{'tiles-ip' if tiles else 'ip'}:{ip}", at) > cap:
+        raise _over(cap, f"{'tile requests' if tiles else 'calls'} without a credential from your address", at)
+
+
+async def count_ticket(
+    conn: AsyncConnection[dict[str, Any]], principal: Principal, rate_class: RateClass, caps: RateCaps, at: datetime
+) -> None:
+    """Counts a call by whoever holds a ticket of an organization against that organization; raises RateLimited over the cap."""
+    cap = caps.of(rate_class)
+    if await _counted(conn, f"{rate_class}:{principal.organization_id}", at) > cap:
+        raise _over(cap, f"{CALLS[rate_class]} of the organization", at)
+
+
+async def _counted(conn: AsyncConnection[dict[str, Any]], bucket: str, at: datetime) -> int:
     cursor = await conn.execute(
-        "INSERT INTO rate_window AS w VALUES ('ip:' || %s, date_trunc('minute', %s::timestamptz), 1)"
+        "INSERT INTO rate_window AS w VALUES (%s, date_trunc('minute', %s::timestamptz), 1)"
         " ON CONFLICT (bucket, window_start) DO UPDATE SET used = w.used + 1 RETURNING w.used",
-        (ip, at),
+        (bucket, at),
     )
     row = await cursor.fetchone()
     assert row is not None
-    if row["used"] > caps.public:
-        raise _over(caps.public, "calls without a credential from your address", at)
+    return int(row["used"])
 
 
 def _over(cap: int, what: str, at: datetime) -> RateLimited:

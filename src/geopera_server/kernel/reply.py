@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 from pydantic import BaseModel
 
+from geopera_server.kernel.answers import FRESH_FOR_S, Answer, Elsewhere, NotModified, Stream
+from geopera_server.kernel.context import Asked
 from geopera_server.kernel.idempotency import StoredReply
 from geopera_server.kernel.operation import Operation
 from geopera_server.values.encoding import dumps
@@ -15,12 +19,14 @@ from geopera_server.values.encoding import dumps
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """A finished reply."""
+    """A finished reply, or one whose body is still to come from `pieces`."""
 
     status: int
     body: bytes
     media_type: str = "application/json"
     headers: dict[str, str] = field(default_factory=dict)
+    pieces: AsyncIterator[bytes] | None = None
+    status_of_get: int | None = None
 
     @classmethod
     def replayed(cls, stored: StoredReply) -> Reply:
@@ -37,12 +43,17 @@ class Reply:
         return str(orjson.loads(self.body)[name])
 
 
-def render(operation: Operation, result: Any, *, check: bool, warnings: list[dict[str, str]] | None = None) -> Reply:
+def render(
+    operation: Operation, result: Any, *, asked: Asked, check: bool, warnings: list[dict[str, str]] | None = None
+) -> Reply:
     """Returns the reply for a handler's result.
 
     Typed results are models, whose construction has validated them. Raw results are sent as built; with `check` they are
-    held against the declared type first, as tests and development do.
+    held against the declared type first, as tests and development do. Bytes go out as they are, or inside JSON to whoever
+    takes nothing else.
     """
+    if isinstance(result, Answer):
+        return _as_it_is(operation, result, asked)
     if isinstance(result, BaseModel):
         result = result.model_dump(by_alias=True)
     elif check:
@@ -50,3 +61,23 @@ def render(operation: Operation, result: Any, *, check: bool, warnings: list[dic
     if warnings and isinstance(result, dict):
         result = {**result, "warnings": [*result.get("warnings", []), *warnings]}
     return Reply(status=operation.status, body=dumps(result), media_type=operation.media_type or operation.json_media_type)
+
+
+def _as_it_is(operation: Operation, result: Answer, asked: Asked) -> Reply:
+    if isinstance(result, Stream):
+        return Reply(status=operation.status, body=b"", media_type=result.media_type, pieces=result.pieces)
+    if isinstance(result, Elsewhere):
+        headers = {"Location": result.url}
+        return Reply(status=operation.status, body=dumps(result.body), headers=headers, status_of_get=307)
+    kept = {} if result.etag is None else {"ETag": result.etag, "Cache-Control": f"{result.kept}, max-age={FRESH_FOR_S}"}
+    if isinstance(result, NotModified):
+        return Reply(status=304, body=b"", headers=kept)
+    if _takes_only_json(asked.accept):
+        data = base64.b64encode(result.body).decode()
+        return Reply(status=operation.status, body=dumps({"media_type": result.media_type, "encoding": "base64", "data": data}))
+    return Reply(status=operation.status, body=result.body, media_type=result.media_type, headers={**kept, **result.headers})
+
+
+def _takes_only_json(accept: str) -> bool:
+    named = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
+    return named == {"application/json"}

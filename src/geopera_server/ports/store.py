@@ -49,6 +49,10 @@ class ObjectStore(Protocol):
         """Returns the names of the folders directly below a folder."""
         ...
 
+    async def address(self, path: str, *, expires_in_s: int) -> str:
+        """Returns where a raster reader of this process finds the object: an absolute file path, or a signed https address."""
+        ...
+
     async def delete(self, path: str) -> None:
         """Removes the object; removing what is not there is no error."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,12 @@ class Objects:
         """Returns the names of the folders directly below a folder."""
         listed = await obstore.list_with_delimiter_async(self._store, folder)
         return tuple(sorted(prefix.rstrip("/").rpartition("/")[2] for prefix in listed["common_prefixes"]))
+
+    async def address(self, path: str, *, expires_in_s: int) -> str:
+        """Returns where a raster reader of this process finds the object: an absolute file path, or a signed https address."""
+        if isinstance(self._store, LocalStore):
+            return str(Path(self._store.prefix or "/") / path)
+        return str(await obstore.sign_async(self._store, "GET", path, timedelta(seconds=expires_in_s)))
 
     async def delete(self, path: str) -> None:
         """Removes the object; removing what is not there is no error."""

@@ -6,9 +6,10 @@ layers cost more than a short read does.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -16,6 +17,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
+from geopera_server.kernel.context import Asked
 from geopera_server.kernel.errors import InvalidInput, NotFound, OperationError, TooLarge
 from geopera_server.kernel.operation import Operation
 from geopera_server.kernel.pipeline import Call, Kernel
@@ -59,6 +61,16 @@ class Incoming:
     ip: str | None
     invocation_id: str
 
+    @property
+    def asked(self) -> Asked:
+        """Returns what a handler may know of how the call came in."""
+        return Asked(
+            ip=self.ip,
+            user_agent=self.header(b"user-agent"),
+            accept=self.header(b"accept") or "*/*",
+            if_none_match=self.header(b"if-none-match"),
+        )
+
     def header(self, name: bytes) -> str | None:
         """Returns a header's text, or None."""
         value = self.headers.get(name)
@@ -97,7 +109,7 @@ class Operations:
         except Exception:
             logger.exception("call %s %s crashed as %s", incoming.method, incoming.path, incoming.invocation_id)
             reply = _refusal(Crashed(), incoming)
-        await _send(reply, incoming, send)
+        await (_send if reply.pieces is None else _send_pieces)(reply, incoming, receive, send)
 
     async def _run(self, incoming: Incoming, receive: Receive) -> Reply:
         operation_id = _operation_id(incoming.path)
@@ -116,8 +128,7 @@ class Operations:
             given=lambda: _given(incoming, operation, body),
             credential=_credential(incoming),
             idempotency_key=incoming.header(b"idempotency-key"),
-            ip=incoming.ip,
-            user_agent=incoming.header(b"user-agent"),
+            asked=incoming.asked,
             invocation_id=incoming.invocation_id,
         )
         return await self._kernel.run(call)
@@ -153,20 +164,69 @@ def _refusal(error: OperationError, incoming: Incoming) -> Reply:
     return Reply(status=error.status, body=body, media_type=MEDIA_TYPE, headers=headers)
 
 
-async def _send(reply: Reply, incoming: Incoming, send: Send) -> None:
+async def _send(reply: Reply, incoming: Incoming, _receive: Receive, send: Send) -> None:
+    status = _status(reply, incoming)
+    body = b"" if status == 304 else reply.body
+    headers = _headers(reply, incoming)
+    if status != 304:
+        headers.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if incoming.method == "HEAD" else body})
+
+
+async def _send_pieces(reply: Reply, incoming: Incoming, receive: Receive, send: Send) -> None:
+    """Sends each piece as it comes; when the caller leaves, the making of more is cancelled."""
+    assert reply.pieces is not None
+    sending = asyncio.create_task(_pieces(reply, reply.pieces, incoming, send))
+    leaving = asyncio.create_task(_left(receive))
+    try:
+        await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (sending, leaving):
+            task.cancel()
+        ended, _ = await asyncio.gather(sending, leaving, return_exceptions=True)
+    if isinstance(ended, Exception):
+        logger.error("the answer to %s broke off", incoming.invocation_id, exc_info=ended)
+
+
+async def _pieces(reply: Reply, pieces: AsyncIterator[bytes], incoming: Incoming, send: Send) -> None:
+    headers = [*_headers(reply, incoming), (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    if incoming.method != "HEAD":
+        async for piece in pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _status(reply: Reply, incoming: Incoming) -> int:
+    if incoming.method not in READING:
+        return reply.status
+    if reply.status_of_get is not None:
+        return reply.status_of_get
+    tag, known = reply.headers.get("ETag"), incoming.header(b"if-none-match")
+    return 304 if reply.status == 200 and tag and known and has_tag(known, tag) else reply.status
+
+
+def has_tag(known: str, tag: str) -> bool:
+    """Says whether an If-None-Match header names an entity tag, compared weakly (RFC 9110, 13.1.2)."""
+    return known.strip() == "*" or tag.removeprefix("W/") in {each.strip().removeprefix("W/") for each in known.split(",")}
+
+
+def _headers(reply: Reply, incoming: Incoming) -> list[tuple[bytes, bytes]]:
     invocation_id = incoming.invocation_id.encode()
     request_id = incoming.headers.get(b"x-request-id")
     headers = [
         (b"content-type", reply.media_type.encode("latin-1")),
-        (b"content-length", str(len(reply.body)).encode()),
         (b"x-invocation-id", invocation_id),
         (b"x-request-id", request_id if request_id and _SANE_REQUEST_ID.fullmatch(request_id) else invocation_id),
     ]
     headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers.items()]
-    if b"origin" in incoming.headers:
-        headers += _CORS
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if incoming.method == "HEAD" else reply.body})
+    return headers + list(_CORS) if b"origin" in incoming.headers else headers
 
 
 def _credential(incoming: Incoming) -> Credential | None:
