@@ -1,10 +1,11 @@
-"""Who may see an item: whoever may read the project it is in."""
+"""Who may see and change an item: whoever may read or write the project it is in."""
 
 from __future__ import annotations
 
 from geopera_server.db.pool import Connection, Row
-from geopera_server.domains.identity.access import reads_everywhere
+from geopera_server.domains.identity.access import reads_everywhere, require_project_write
 from geopera_server.domains.items import store
+from geopera_server.domains.items.store import changing
 from geopera_server.kernel.errors import NotFound
 from geopera_server.kernel.principal import Principal
 from geopera_server.values.ids import is_id
@@ -23,6 +24,19 @@ async def require_item_read(conn: Connection, principal: Principal, item_id: str
     if row is None:
         raise NotFound("item")
     return row
+
+
+async def require_item_write(conn: Connection, principal: Principal, item_id: str, *, new_data: bool = False) -> Row:
+    """P-WRITE: returns a live item, which nobody else changes before the transaction ends. Raises NotFound or Denied.
+
+    With `new_data` an item of an archived project raises Conflict.
+    """
+    row = await require_item_read(conn, principal, item_id)
+    await require_project_write(conn, principal, row["project_id"], new_data=new_data)
+    locked = await changing.lock_item(conn, row["organization_id"], item_id)
+    if locked is None:
+        raise NotFound("item")
+    return {**locked, "collection_name": row["collection_name"]}
 
 
 async def require_collection_in(conn: Connection, project_id: str, collection_id: str) -> str:

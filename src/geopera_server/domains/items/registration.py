@@ -11,10 +11,14 @@ from psycopg.types.json import Jsonb
 from shapely.geometry import shape
 
 from geopera_server.db.pool import Row
+from geopera_server.domains.billing.limits import require_room
 from geopera_server.domains.items import rules, store
+from geopera_server.domains.items.changing import about_to_change, changed
 from geopera_server.domains.items.lineage import asset_state, collection_state, item_state
 from geopera_server.domains.items.presenting import as_collection_response, as_item_response
+from geopera_server.domains.items.store import changing
 from geopera_server.kernel.context import Context
+from geopera_server.kernel.errors import Conflict, NotFound
 from geopera_server.kernel.geometry import extents
 from geopera_server.values.ids import new_id
 
@@ -90,6 +94,38 @@ async def register_item(ctx: Context, new: NewItem, assets: Sequence[NewAsset], 
     return item
 
 
+async def attach_asset(ctx: Context, item: Row, asset: NewAsset, *, parents: Sequence[tuple[str, str]] | None = None) -> Row:
+    """Adds a file to a live item, with its lineage (from the item, unless `parents` say otherwise) and item.updated.
+
+    Raises NotFound when the item is gone, Conflict when the key is taken, PaymentRequired when the plan allows no more files.
+    """
+    before = await about_to_change(ctx, item["organization_id"], item["id"])
+    if any(each["key"] == asset.key for each in before.assets):
+        raise Conflict(f"This item has an asset {asset.key!r} already. Choose another key, or delete that asset first.")
+    await require_room(ctx.conn, item["organization_id"], "max_item_assets", len(before.assets))
+    made = await store.insert_asset(ctx.conn, _asset_row(ctx, before.row, asset))
+    ctx.lineage.edge(("asset", made["id"]), state=asset_state(made), parents=parents or [("item", item["id"])])
+    await changed(ctx, before)
+    return made
+
+
+async def replace_asset(ctx: Context, asset: Row, new: NewAsset) -> Row:
+    """Gives an asset another file and all that describes it, with lineage and item.updated; its id and its key stay.
+
+    The old object stays where it is. Raises NotFound when the asset or its item is gone.
+    """
+    before = await about_to_change(ctx, asset["organization_id"], asset["item_id"])
+    old = next((each for each in before.assets if each["id"] == asset["id"]), None)
+    if old is None:
+        raise NotFound("asset")
+    row = {**_asset_row(ctx, before.row, new), "id": old["id"]}
+    made = await changing.replace_asset(ctx.conn, row)
+    assert made is not None, "the item is locked"
+    ctx.lineage.event(("asset", made["id"]), before=asset_state(old), after=asset_state(made))
+    await changed(ctx, before)
+    return made
+
+
 async def _insert_item(ctx: Context, new: NewItem) -> Row:
     values = _item_row(ctx, new)
     for stac_id in _spellings(new.stac_id):
@@ -145,7 +181,7 @@ def _asset_row(ctx: Context, item: Row, new: NewAsset) -> dict[str, Any]:
     return {
         **{name: getattr(new, name) for name in NewAsset.__dataclass_fields__},
         "id": new_id(),
-        "organization_id": ctx.organization_id,
+        "organization_id": item["organization_id"],
         "project_id": item["project_id"],
         "item_id": item["id"],
         "roles": list(new.roles),

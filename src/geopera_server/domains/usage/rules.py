@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 from geopera_server.domains.usage.shapes import Period
 from geopera_server.values.periods import month_of
@@ -42,6 +43,14 @@ def percent_of(used: int, limit: int | None) -> float | None:
     if limit <= 0:
         return 100.0 if used > 0 else 0.0
     return round(100 * used / limit, 2)
+
+
+def storage_is_open(room: Mapping[str, Any], more_bytes: int) -> bool:
+    """Says whether more may be stored: within what the plan includes, or beyond where the plan sells more."""
+    limit = room["included"].get("storage_bytes")
+    if limit is None or room["overage"].get("storage_gb_month_credits"):
+        return True
+    return bool(room["bytes"] + room["reserved_bytes"] + more_bytes <= limit)
 
 
 def spent_by(reason: str, credits_moved: int, settled: int) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from geopera_server.db.pool import Connection, Row
 
-_ITEM = (
+ITEM = (
     "i.id, i.organization_id, i.project_id, i.collection_id, i.stac_id, i.type, i.name, i.description, i.datetime,"
     " i.start_datetime, i.end_datetime, i.geometry, i.bbox, i.gsd, i.cloud_cover, i.properties, i.stac_extensions,"
     " i.lifecycle_state, i.order_id, i.job_id, i.upload_id, i.duplicated_from_id, i.created_by, i.expires_at,"
@@ -19,7 +19,7 @@ _ITEM = (
 async def live_item(conn: Connection, item_id: str, *, organization_id: str | None, everywhere: bool) -> Row | None:
     """A live item of a live project with the name of its collection, if it is the organization's or `everywhere` is asked."""
     cursor = await conn.execute(
-        "SELECT " + _ITEM + ", c.name AS collection_name FROM item i"
+        "SELECT " + ITEM + ", c.name AS collection_name FROM item i"
         " JOIN project p ON p.id = i.project_id AND p.deleted_at IS NULL"
         " LEFT JOIN collection c ON c.id = i.collection_id AND c.deleted_at IS NULL"
         " WHERE i.id = %(item)s AND i.deleted_at IS NULL AND (i.organization_id = %(organization)s OR %(everywhere)s)",
@@ -31,7 +31,7 @@ async def live_item(conn: Connection, item_id: str, *, organization_id: str | No
 async def item_of(conn: Connection, organization_id: str, item_id: str) -> Row | None:
     """An item of the organization, a deleted one included."""
     cursor = await conn.execute(
-        "SELECT " + _ITEM + " FROM item i WHERE i.organization_id = %s AND i.id = %s", (organization_id, item_id)
+        "SELECT " + ITEM + " FROM item i WHERE i.organization_id = %s AND i.id = %s", (organization_id, item_id)
     )
     return await cursor.fetchone()
 
@@ -48,7 +48,7 @@ async def items_page(
 ) -> list[Row]:
     """One page of a project's live items, newest first."""
     cursor = await conn.execute(
-        "SELECT " + _ITEM + _OF_PROJECT + " ORDER BY i.created_at DESC, i.id LIMIT %(limit)s OFFSET %(offset)s",
+        "SELECT " + ITEM + _OF_PROJECT + " ORDER BY i.created_at DESC, i.id LIMIT %(limit)s OFFSET %(offset)s",
         {
             "project": project_id, "collection": collection_id, "uncollected": uncollected,
             "limit": limit, "offset": offset,
@@ -71,7 +71,7 @@ async def items_total(conn: Connection, project_id: str, *, collection_id: str |
 async def items_of_order(conn: Connection, organization_id: str, order_id: str) -> list[Row]:
     """The live items that an order has delivered, first delivered first."""
     cursor = await conn.execute(
-        "SELECT " + _ITEM + " FROM item i WHERE i.organization_id = %s AND i.order_id = %s AND i.deleted_at IS NULL"
+        "SELECT " + ITEM + " FROM item i WHERE i.organization_id = %s AND i.order_id = %s AND i.deleted_at IS NULL"
         " ORDER BY i.created_at, i.id",
         (organization_id, order_id),
     )
@@ -145,7 +145,7 @@ async def insert_item(conn: Connection, row: Mapping[str, Any]) -> Row | None:
         " tstzrange(%(period_start)s, %(period_end)s, '[]'), %(geometry)s, %(bbox)s, %(extent)s::box,"
         " %(extent_across)s::box, %(gsd)s, %(cloud_cover)s, %(properties)s, %(stac_extensions)s, %(order_id)s,"
         " %(job_id)s, %(upload_id)s, %(duplicated_from_id)s, %(created_by)s, %(at)s, %(at)s)"
-        " ON CONFLICT (project_id, stac_id) WHERE deleted_at IS NULL DO NOTHING RETURNING " + _ITEM,
+        " ON CONFLICT (project_id, stac_id) WHERE deleted_at IS NULL DO NOTHING RETURNING " + ITEM,
         row,
     )
     return await cursor.fetchone()

@@ -22,6 +22,17 @@ async def lock_total(conn: Connection, organization_id: str) -> Row | None:
     return await cursor.fetchone()
 
 
+async def lock_room(conn: Connection, organization_id: str) -> Row | None:
+    """What an organization has stored and reserved, kept so as lock_total keeps it, with its plan; None without a plan."""
+    await lock_total(conn, organization_id)
+    cursor = await conn.execute(
+        "SELECT t.bytes, t.reserved_bytes, p.included, p.overage FROM storage_total t"
+        " JOIN organization o ON o.id = t.organization_id JOIN plan p ON p.id = o.plan_id WHERE t.organization_id = %s",
+        (organization_id,),
+    )
+    return await cursor.fetchone()
+
+
 async def compared(conn: Connection, organization_id: str, *, listed: int | None) -> Row:
     """The ledger against the live assets, at one moment; at most so many of each difference are listed, None lists all.
 
