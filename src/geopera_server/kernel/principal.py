@@ -23,6 +23,7 @@ class Principal:
     standing: str = "active"
     session_id: str | None = None
     only: frozenset[str] | None = None  # the operations that the credential is for; None for all that the scopes allow
+    target: tuple[str, str] | None = None  # the ("item", id) or ("collection", id) that it is for; None for all it may see
 
     @property
     def api_key_id(self) -> str | None:
@@ -35,6 +36,10 @@ class Principal:
     @property
     def is_operator(self) -> bool:
         return "admin:write" in self.scopes or self.kind == "service"
+
+    def reaches(self, item_id: str, collection_id: str | None) -> bool:
+        """Says whether the credential is for an item that is filed under this collection, or under none."""
+        return self.target is None or self.target in {("item", item_id), ("collection", collection_id)}
 
     def holds(self, scope: str) -> bool:
         """Says whether a held scope matches: exact, `*`, `resource:*` or `*:action`.

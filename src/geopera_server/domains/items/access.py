@@ -21,7 +21,7 @@ async def require_item_read(conn: Connection, principal: Principal, item_id: str
     row = await store.live_item(
         conn, item_id, organization_id=principal.organization_id, everywhere=reads_everywhere(principal)
     )
-    if row is None:
+    if row is None or not principal.reaches(row["id"], row["collection_id"]):
         raise NotFound("item")
     return row
 
