@@ -17,6 +17,7 @@ import psycopg
 from psycopg_pool import PoolTimeout
 from starlette.types import ASGIApp
 
+from geopera_server.adapters.egress.guard import Guard
 from geopera_server.adapters.hosts import make_host_for
 from geopera_server.adapters.payments import make_processor, practice_of
 from geopera_server.adapters.secrets import SettingsSecrets
@@ -85,7 +86,9 @@ async def opened(settings: Settings, dsn: str, *, base_url: str) -> AsyncIterato
         links = SignedLinks(settings.public_url or base_url, settings.key_for("links"))
         tokens = make_tokens(settings)
         meter = Meter(pool.connection)
+        guard = _guard(settings)
         async with (
+            guard.open(),
             make_host_for(pool.connection, settings) as host_for,
             make_processor(settings, pool.connection) as processor,
         ):
@@ -96,6 +99,7 @@ async def opened(settings: Settings, dsn: str, *, base_url: str) -> AsyncIterato
                     host_for=host_for,
                     store=store,
                     meter=meter,
+                    addresses=guard,
                     processor=processor,
                     source_roots=source_roots(settings),
                     scratch=_scratch(settings),
@@ -247,6 +251,13 @@ def _cron_credential(settings: Settings) -> CronCredential | None:
     if settings.cron_secret is None:
         return None
     return CronCredential(secret=settings.cron_secret.get_secret_value().encode(), principal=crons.clock())
+
+
+def _guard(settings: Settings) -> Guard:
+    try:
+        return Guard(settings.raster_hosts)
+    except ValueError as error:
+        raise SettingsRefused(f"GEOPERA_RASTER_HOSTS: {error}.") from error
 
 
 def _store(settings: Settings) -> Objects:

@@ -13,6 +13,8 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+OPEN_DATA_HOSTS = ("*.amazonaws.com", "storage.googleapis.com", "*.blob.core.windows.net", "data.source.coop")
+
 
 class SettingsRefused(Exception):
     """The settings contradict each other, or are not fit for production; the text says what to set."""
@@ -38,6 +40,11 @@ class Settings(BaseSettings):
     token_algorithm: Literal["HS256", "ES256"] = Field("HS256", description="ES256 publishes its key at the JWKS address")
     storage_url: str | None = Field(None, description="s3://, gs://, az:// or file://; default a folder in the data folder")
     source_roots: list[Path] = Field(default_factory=list, description="folders that scenes may name files in")
+    raster_hosts: list[str] = Field(
+        default_factory=lambda: list(OPEN_DATA_HOSTS),
+        description="hosts whose rasters callers may name by address, as JSON: names and *.domains (https only), or origins"
+        " such as http://store.internal:9000, which may also lie on a private network",
+    )
     background: bool = Field(True, description="whether this process also does background work")
     worker_slots: int = Field(2, ge=1, le=64, description="background jobs done at once by one process")
     lease_s: int = Field(60, ge=1, description="how long a worker may be silent before its job is given to another")

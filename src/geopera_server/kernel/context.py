@@ -17,6 +17,7 @@ from geopera_server.kernel.errors import Denied
 from geopera_server.kernel.lineage import Lineage
 from geopera_server.kernel.principal import Principal
 from geopera_server.ports import Links, Ports, Secrets
+from geopera_server.ports.addresses import Addresses
 from geopera_server.values.ids import new_id
 
 # A handler, what it is given, and who calls: answered with the body of the reply.
@@ -68,6 +69,7 @@ class Context:
     now: datetime
     links: Links
     secrets: Secrets
+    addresses: Addresses
     asked: Asked = field(default_factory=Asked)
     idempotency_key: str | None = None
     given: Mapping[str, Any] = field(default_factory=dict)

@@ -339,6 +339,7 @@ class Kernel:
             now=trace.at,
             links=self.links,
             secrets=self.secrets,
+            addresses=self.ports.addresses,
             asked=trace.call.asked,
             idempotency_key=trace.call.idempotency_key,
             given=trace.given,

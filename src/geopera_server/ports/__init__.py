@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from psycopg import AsyncConnection
 
+from geopera_server.ports.addresses import Addresses
 from geopera_server.ports.host import Host
 from geopera_server.ports.meter import Meter
 from geopera_server.ports.payments import Processor
@@ -59,5 +60,6 @@ class Ports:
     store: ObjectStore
     processor: Processor
     meter: Meter
+    addresses: Addresses
     source_roots: tuple[Path, ...]
     scratch: Path

@@ -13,7 +13,7 @@ system. How pixels outside the AOI are told apart, first rule that fits:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -53,6 +53,7 @@ def clip_to_cog(
     aoi: dict[str, Any] | None,
     band_names: Sequence[str] | None = None,
     resampling: str | None = None,
+    way: Mapping[str, str] | None = None,
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
     max_samples: int = MAX_SAMPLES,
@@ -60,12 +61,13 @@ def clip_to_cog(
     """Writes the pixels of a raster that an AOI touches as a Cloud Optimized GeoTIFF, and says what the file is.
 
     `aoi` is a GeoJSON geometry in WGS84, None for the whole raster. `band_names` replace the source's. `resampling`
-    is the method for overviews; without it, class bands are told by name or colour table. An AOI with only invalid
+    is the method for overviews; without it, class bands are told by name or colour table. `way` is how the network is
+    asked. An AOI with only invalid
     pixels in it still gives a file, with statistics of None. `progress` hears shares from 0 to 1; `should_stop` is
     asked after each chunk of 16 MB and between steps, of which the final copy is the longest (2 s per 100 million
     values). Raises SourceError, AoiError, TooLarge, WriteFailed or Stopped, and leaves nothing behind then.
     """
-    with open_source(href) as source:
+    with open_source(href, way=way) as source:
         grid = grid_of(source)
         cut = _cut(href, grid, aoi)
         layout = _layout(source, grid, cut, band_names, resampling)

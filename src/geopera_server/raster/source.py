@@ -1,15 +1,15 @@
 """Opens a raster by address, and says in plain words what is wrong when that fails.
 
 GDAL can open nearly anything, and some formats (VRT, WMS, GDAL's own prefixes) are instructions to read other files.
-Only plain image formats at http(s) addresses and absolute paths pass here. Whoever calls has checked that the address
-may be read: this module does not resolve names and GDAL follows redirects.
+Only plain image formats at http(s) addresses and absolute paths pass here. Which hosts may be read, redirects included, is
+judged on the way that whoever calls names.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -41,7 +41,8 @@ MAX_BLOCK_BYTES = 1000 * MEGABYTE
 
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 
-_HTTP_STATUS = re.compile(r"HTTP response code: (\d{3})")
+_HTTP_STATUS = re.compile(r"(?:HTTP response code:|CONNECT tunnel failed, response) (\d{3})")
+_REFUSED_ON_THE_WAY = 451
 _RETRY_STATUSES = {408, 425, 429}
 _UNSAFE_CHARACTERS = re.compile(r"[\x00-\x20\x7f]")
 
@@ -147,14 +148,15 @@ class Source:
 
 
 @contextmanager
-def open_source(href: str) -> Iterator[Source]:
+def open_source(href: str, *, way: Mapping[str, str] | None = None) -> Iterator[Source]:
     """Opens the raster at an http(s) address, a file:// address or an absolute path for the length of the block.
 
+    `way` holds the GDAL options under which the network is asked.
     Raises SourceRefused, SourceUnreadable, SourceUnreachable or TooLarge.
     """
     # Not for remote files: GDAL fetches for its decoding threads one by one and without retries.
     threads = {} if href.lower().startswith("http") else {"GDAL_NUM_THREADS": "ALL_CPUS"}
-    with gdal_env(**threads), Source(href) as source:
+    with gdal_env(**threads, **(way or {})), Source(href) as source:
         try:
             yield source
         except GDAL_ERRORS as error:
@@ -192,6 +194,8 @@ def _header(dataset: Any) -> tuple[Any, ...]:
 
 
 def _status_error(href: str, status: int) -> SourceError:
+    if status == _REFUSED_ON_THE_WAY:
+        return SourceRefused(href, "is refused: it leads to a private network or to a host that is not read from here")
     if status in (404, 410):
         return SourceUnreadable(href, f"does not exist (HTTP {status})")
     if status in (401, 403):

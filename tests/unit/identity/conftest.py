@@ -97,6 +97,7 @@ async def realms(cluster, identity_template, identity_registry, caps, settings):
             store=None,
             processor=None,
             meter=Meter(pool.connection),
+            addresses=None,
             source_roots=(),
             scratch=Path(),
         ),

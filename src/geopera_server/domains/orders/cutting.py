@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from geopera_server.db.pool import Row
 from geopera_server.domains.catalog.captures import FoundCapture
@@ -60,6 +61,8 @@ async def _cut_all(
     ports = run.kernel.ports
     async with run.kernel.pool.connection() as conn:
         host_url = await host_address(conn, found.host)
+    # A catalogue on a private network has its files beside it; no other catalogue makes us look there.
+    way = ports.addresses.way_to_public(known_host=host_url and urlsplit(host_url).hostname)
     assets = []
     with tempfile.TemporaryDirectory(dir=ports.scratch, prefix=f"{os.getpid()}-", ignore_cleanup_errors=True) as scratch:
         for number, (key, path) in enumerate(paths.items()):
@@ -68,7 +71,7 @@ async def _cut_all(
                 run.progress(share_done + share * (number + part) / len(paths))
 
             asset = found.assets[key]
-            href = await checked_source(asset["href"], roots=ports.source_roots, host_url=host_url)
+            href = checked_source(asset["href"], roots=ports.source_roots)
             file = Path(scratch) / f"{number}.tif"
             info = await asyncio.to_thread(
                 clip_to_cog,
@@ -76,6 +79,7 @@ async def _cut_all(
                 file,
                 aoi=capture["aoi"],
                 band_names=band_names(asset),
+                way=way,
                 progress=progress,
                 should_stop=run.lost.is_set,
             )
