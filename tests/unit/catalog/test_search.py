@@ -259,7 +259,9 @@ async def test_an_identical_search_is_not_asked_twice_within_ten_minutes(catalog
     await catalogue.put(stac_source(api))
     asked = {"host_name": "open-api", "collections": ["sentinel-2-l2a"], "limit": 4}
     first = await catalogue.op("catalog.search", asked)
-    assert await catalogue.op("catalog.search", asked) == {**first, "next": first["next"], "links": first["links"]}
+    again = await catalogue.op("catalog.search", asked)
+    # The cursor says until when it is good, which moves on.
+    assert {**again, "next": None, "links": None} == {**first, "next": None, "links": None}
     assert len(api.searches) == 1
     await catalogue.op("catalog.search", {**asked, "limit": 5})
     assert len(api.searches) == 2
