@@ -33,6 +33,10 @@ class ObjectStore(Protocol):
         """Stores a local file under the path and returns its size in bytes; raises StoreFull when there is no room."""
         ...
 
+    async def copy(self, source: str, path: str) -> None:
+        """Stores an object's bytes once more under another path; raises ObjectMissing, and StoreFull when there is no room."""
+        ...
+
     async def size(self, path: str) -> int:
         """Returns the size in bytes; raises ObjectMissing."""
         ...

@@ -35,6 +35,17 @@ class Objects:
             raise
         return await self.size(path)
 
+    async def copy(self, source: str, path: str) -> None:
+        """Stores an object's bytes once more under another path; raises ObjectMissing, and StoreFull when there is no room."""
+        try:
+            await obstore.copy_async(self._store, source, path)
+        except (FileNotFoundError, obstore.exceptions.NotFoundError) as error:
+            raise ObjectMissing(source) from error
+        except (OSError, obstore.exceptions.BaseError) as error:
+            if _is_full(error):
+                raise StoreFull("The object store has no room left.") from error
+            raise
+
     async def size(self, path: str) -> int:
         """Returns the size in bytes; raises ObjectMissing."""
         try:

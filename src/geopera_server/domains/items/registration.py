@@ -30,7 +30,7 @@ class NewAsset:
     """A file that is already where `href` says: a path in own storage, or an outside address when `external`.
 
     `checksum` is `sha256:<hex>`; `nodata` may be "nan", "inf" or "-inf"; `statistics` has one entry per band; `raster` holds
-    transform, wkt2, bbox and what else STAC's projection fields are made of.
+    transform, wkt2, bbox and what else STAC's projection fields are made of. `copied_from_id` is the asset that a copy is of.
     """
 
     key: str
@@ -53,11 +53,15 @@ class NewAsset:
     raster: Mapping[str, Any] | None = None
     title: str | None = None
     external: bool = False
+    copied_from_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewItem:
-    """An item to be, in a project that the caller has checked; `geometry` is valid GeoJSON, `gsd` in metres."""
+    """An item to be, in a project that the caller has checked; `geometry` is valid GeoJSON, `gsd` in metres.
+
+    `bbox` is that of the geometry unless it is given; `id` is a new one unless files have been stored under it already.
+    """
 
     project_id: str
     stac_id: str
@@ -78,18 +82,25 @@ class NewItem:
     start_datetime: Time | None = None
     end_datetime: Time | None = None
     created_by: str | None = None
+    expires_at: Time | None = None
+    bbox: Sequence[float] | None = None
+    id: str | None = None
 
 
-async def register_item(ctx: Context, new: NewItem, assets: Sequence[NewAsset], *, parents: Sequence[tuple[str, str]]) -> Row:
+async def register_item(
+    ctx: Context, new: NewItem, assets: Sequence[NewAsset], *, parents: Sequence[tuple[str, str]], renumber: bool = True
+) -> Row:
     """Adds an item with its assets, their lineage and the event item.created; returns the item's row.
 
-    A stac_id that is taken in the project gets a number behind it. Raises ValueError for an item without a time.
+    A stac_id that is taken in the project gets a number behind it, or raises Conflict without `renumber`. Raises ValueError for
+    an item without a time.
     """
-    item = await _insert_item(ctx, new)
+    item = await _insert_item(ctx, new, renumber=renumber)
     files = [await store.insert_asset(ctx.conn, _asset_row(ctx, item, asset)) for asset in assets]
     ctx.lineage.edge(("item", item["id"]), state=item_state(item, files), parents=parents)
-    for file in files:
-        ctx.lineage.edge(("asset", file["id"]), state=asset_state(file), parents=[("item", item["id"])])
+    for file, asset in zip(files, assets, strict=True):
+        origins = [] if asset.copied_from_id is None else [("asset", asset.copied_from_id)]
+        ctx.lineage.edge(("asset", file["id"]), state=asset_state(file), parents=[("item", item["id"]), *origins])
     ctx.emit("item.created", ("item", item["id"]), as_item_response(item), project_id=item["project_id"])
     return item
 
@@ -126,16 +137,18 @@ async def replace_asset(ctx: Context, asset: Row, new: NewAsset) -> Row:
     return made
 
 
-async def _insert_item(ctx: Context, new: NewItem) -> Row:
+async def _insert_item(ctx: Context, new: NewItem, *, renumber: bool) -> Row:
     values = _item_row(ctx, new)
-    for stac_id in _spellings(new.stac_id):
+    for stac_id in spellings(new.stac_id):
         made = await store.insert_item(ctx.conn, {**values, "stac_id": stac_id})
         if made is not None:
             return made
+        if not renumber:
+            raise Conflict(f"This project has an item with the stac_id {stac_id!r}. Choose another one, or leave it out.")
     raise AssertionError("unreachable: spellings never end")
 
 
-def _spellings(wanted: str, *, longest: int | None = None) -> Iterator[str]:
+def spellings(wanted: str, *, longest: int | None = None) -> Iterator[str]:
     """Yields the name, then numbered ones, then, where those are all taken, ones that nobody can have."""
     yield from (rules.numbered(wanted, number, longest=longest) for number in range(1, _NUMBERS_TRIED + 1))
     while True:
@@ -145,35 +158,31 @@ def _spellings(wanted: str, *, longest: int | None = None) -> Iterator[str]:
 
 def _item_row(ctx: Context, new: NewItem) -> dict[str, Any]:
     start, end = rules.period_of(new.datetime, new.start_datetime, new.end_datetime)
-    geometry = None if new.geometry is None else shape(new.geometry)
-    extent, extent_across = (None, None) if geometry is None else extents(geometry)
     return {
-        "id": new_id(),
+        **{name: getattr(new, name) for name in NewItem.__dataclass_fields__},
+        **place_columns(new.geometry, new.bbox),
+        "id": new.id or new_id(),
         "organization_id": ctx.organization_id,
-        "project_id": new.project_id,
-        "collection_id": new.collection_id,
-        "type": new.type,
-        "name": new.name,
-        "description": new.description,
-        "datetime": new.datetime,
-        "start_datetime": new.start_datetime,
-        "end_datetime": new.end_datetime,
         "period_start": start,
         "period_end": end,
-        "geometry": None if new.geometry is None else Jsonb(new.geometry),
-        "bbox": None if geometry is None else rules.bbox_of(geometry),
-        "extent": extent,
-        "extent_across": extent_across,
-        "gsd": new.gsd,
-        "cloud_cover": new.cloud_cover,
         "properties": Jsonb(new.properties),
         "stac_extensions": list(new.stac_extensions),
-        "order_id": new.order_id,
-        "job_id": new.job_id,
-        "upload_id": new.upload_id,
-        "duplicated_from_id": new.duplicated_from_id,
         "created_by": new.created_by or ctx.principal.user_id,
         "at": ctx.now,
+    }
+
+
+def place_columns(geometry: Mapping[str, Any] | None, bbox: Sequence[float] | None = None) -> dict[str, Any]:
+    """Returns the columns that say where an item is; searches go by its extents."""
+    if geometry is None:
+        return {"geometry": None, "bbox": None, "extent": None, "extent_across": None}
+    found = shape(geometry)
+    extent, extent_across = extents(found)
+    return {
+        "geometry": Jsonb(geometry),
+        "bbox": rules.bbox_of(found) if bbox is None else list(bbox),
+        "extent": extent,
+        "extent_across": extent_across,
     }
 
 
@@ -196,7 +205,7 @@ def _asset_row(ctx: Context, item: Row, new: NewAsset) -> dict[str, Any]:
 async def ensure_order_collection(ctx: Context, *, project_id: str, order_id: str, name: str) -> str:
     """Returns the collection that holds what an order delivers, made on the first call; a taken name gets a number."""
     wanted = {"organization_id": ctx.organization_id, "project_id": project_id, "source_type": "order", "source_id": order_id}
-    for spelling in _spellings(name, longest=rules.MAX_COLLECTION_NAME):
+    for spelling in spellings(name, longest=rules.MAX_COLLECTION_NAME):
         found = await store.collection_of_order(ctx.conn, ctx.organization_id, order_id)
         if found is not None:
             return str(found["id"])

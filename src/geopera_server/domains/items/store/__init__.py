@@ -139,12 +139,12 @@ async def insert_item(conn: Connection, row: Mapping[str, Any]) -> Row | None:
     cursor = await conn.execute(
         "INSERT INTO item AS i (id, organization_id, project_id, collection_id, stac_id, type, name, description, datetime,"
         " start_datetime, end_datetime, period, geometry, bbox, extent, extent_across, gsd, cloud_cover, properties,"
-        " stac_extensions, order_id, job_id, upload_id, duplicated_from_id, created_by, created_at, updated_at)"
+        " stac_extensions, order_id, job_id, upload_id, duplicated_from_id, created_by, expires_at, created_at, updated_at)"
         " VALUES (%(id)s, %(organization_id)s, %(project_id)s, %(collection_id)s, %(stac_id)s, %(type)s, %(name)s,"
         " %(description)s, %(datetime)s, %(start_datetime)s, %(end_datetime)s,"
         " tstzrange(%(period_start)s, %(period_end)s, '[]'), %(geometry)s, %(bbox)s, %(extent)s::box,"
         " %(extent_across)s::box, %(gsd)s, %(cloud_cover)s, %(properties)s, %(stac_extensions)s, %(order_id)s,"
-        " %(job_id)s, %(upload_id)s, %(duplicated_from_id)s, %(created_by)s, %(at)s, %(at)s)"
+        " %(job_id)s, %(upload_id)s, %(duplicated_from_id)s, %(created_by)s, %(expires_at)s, %(at)s, %(at)s)"
         " ON CONFLICT (project_id, stac_id) WHERE deleted_at IS NULL DO NOTHING RETURNING " + ITEM,
         row,
     )
