@@ -108,8 +108,8 @@ def as_collection_response(row: Row, *, item_count: int) -> CollectionResponse:
 
 
 def storage_bytes(assets: Sequence[Row]) -> int:
-    """Returns what assets take in own storage; references to outside files take nothing."""
-    return sum(asset["file_size_bytes"] for asset in assets if not asset["external"])
+    """Returns what assets take in own storage; references to outside files and files that have expired take nothing."""
+    return sum(asset["file_size_bytes"] for asset in assets if not asset["external"] and asset["expired_at"] is None)
 
 
 def shown_nodata(value: float | None) -> float | str | None:

@@ -30,8 +30,13 @@ DATA = {
     # A processor that was away still has to hear which cards to forget; what that work reads stays.
     "job": "DELETE FROM job WHERE organization_id = %s AND kind <> 'payment_method.forget'",
     "egress_grant": "DELETE FROM egress_grant WHERE organization_id = %s",
+    "visualization_profile": "DELETE FROM visualization_profile WHERE organization_id = %s",
+    "upload_part": "DELETE FROM upload_part WHERE organization_id = %s",
+    "upload_file": "DELETE FROM upload_file WHERE organization_id = %s",
+    "upload": "DELETE FROM upload WHERE organization_id = %s",
     "asset": "DELETE FROM asset WHERE organization_id = %s",
     "item": "DELETE FROM item WHERE organization_id = %s",
+    "erasure": "DELETE FROM erasure WHERE organization_id = %s",
     "collection": "DELETE FROM collection WHERE organization_id = %s",
     "order_event": "DELETE FROM order_event WHERE organization_id = %s",
     "order_capture": "DELETE FROM order_capture WHERE organization_id = %s",

@@ -40,7 +40,7 @@ async def compared(conn: Connection, organization_id: str, *, listed: int | None
     """
     cursor = await conn.execute(
         "WITH live AS MATERIALIZED (SELECT id, file_size_bytes AS bytes FROM asset"
-        "  WHERE organization_id = %(organization)s AND deleted_at IS NULL AND NOT external),"
+        "  WHERE organization_id = %(organization)s AND deleted_at IS NULL AND expired_at IS NULL AND NOT external),"
         " net AS MATERIALIZED (SELECT asset_id, sum(bytes_delta)::bigint AS bytes FROM storage_entry"
         "  WHERE organization_id = %(organization)s GROUP BY asset_id),"
         " missing AS (SELECT l.id AS asset_id, l.bytes FROM live l LEFT JOIN net n ON n.asset_id = l.id"
@@ -101,7 +101,7 @@ async def recount(conn: Connection, organization_id: str) -> None:
     """Makes every total anew: what is stored from the live assets, the rest from the entries."""
     await conn.execute(
         "UPDATE storage_total SET bytes = (SELECT coalesce(sum(a.file_size_bytes), 0) FROM asset a"
-        "  WHERE a.organization_id = %(organization)s AND a.deleted_at IS NULL AND NOT a.external),"
+        "  WHERE a.organization_id = %(organization)s AND a.deleted_at IS NULL AND a.expired_at IS NULL AND NOT a.external),"
         " ledger_bytes = (SELECT coalesce(sum(e.bytes_delta), 0) FROM storage_entry e"
         "  WHERE e.organization_id = %(organization)s) WHERE organization_id = %(organization)s",
         {"organization": organization_id},
@@ -110,7 +110,7 @@ async def recount(conn: Connection, organization_id: str) -> None:
     await conn.execute(
         "INSERT INTO storage_of_project (project_id, organization_id, bytes)"
         " SELECT a.project_id, a.organization_id, sum(a.file_size_bytes) FROM asset a"
-        " WHERE a.organization_id = %s AND a.deleted_at IS NULL AND NOT a.external GROUP BY 1, 2",
+        " WHERE a.organization_id = %s AND a.deleted_at IS NULL AND a.expired_at IS NULL AND NOT a.external GROUP BY 1, 2",
         (organization_id,),
     )
     await conn.execute("DELETE FROM storage_day WHERE organization_id = %s", (organization_id,))

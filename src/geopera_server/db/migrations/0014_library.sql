@@ -1,0 +1,63 @@
+-- What becomes of data in the end: files that expire, objects that are given up, and the members of a project by id.
+
+ALTER TABLE project_member ADD COLUMN id uuid NOT NULL DEFAULT gen_random_uuid() UNIQUE;
+
+-- An order, an upload or a job files what it makes under one live collection.
+DROP INDEX collection_of_order;
+CREATE UNIQUE INDEX collection_of_source ON collection (source_type, source_id) WHERE source_id IS NOT NULL AND deleted_at IS NULL;
+
+-- The files of an expired item take no room any more; their objects are erased later, and their rows stay to be read.
+ALTER TABLE asset ADD COLUMN expired_at timestamptz;
+ALTER TABLE asset ADD COLUMN erased_at timestamptz;
+ALTER TABLE asset ADD CONSTRAINT asset_expires_before_it_is_erased CHECK (erased_at IS NULL OR expired_at IS NOT NULL);
+CREATE INDEX asset_to_erase ON asset (expired_at) WHERE expired_at IS NOT NULL AND erased_at IS NULL;
+DROP INDEX asset_stored;
+CREATE INDEX asset_stored ON asset (organization_id, project_id, id) INCLUDE (file_size_bytes)
+    WHERE deleted_at IS NULL AND expired_at IS NULL AND NOT external;
+
+CREATE INDEX item_to_expire ON item (expires_at) WHERE expires_at IS NOT NULL AND deleted_at IS NULL;
+CREATE INDEX item_to_purge ON item (organization_id, deleted_at) WHERE deleted_at IS NOT NULL;
+-- Rows that go are looked for in what may refer to them, deleted or not.
+CREATE INDEX asset_of_item ON asset (item_id);
+CREATE INDEX item_of_collection ON item (collection_id) WHERE collection_id IS NOT NULL;
+
+CREATE OR REPLACE FUNCTION asset_moves_storage() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    old_bytes bigint := 0;
+    new_bytes bigint := 0;
+BEGIN
+    IF TG_OP <> 'INSERT' AND NOT OLD.external AND OLD.deleted_at IS NULL AND OLD.expired_at IS NULL THEN
+        old_bytes := OLD.file_size_bytes;
+    END IF;
+    IF TG_OP <> 'DELETE' AND NOT NEW.external AND NEW.deleted_at IS NULL AND NEW.expired_at IS NULL THEN
+        new_bytes := NEW.file_size_bytes;
+    END IF;
+    IF TG_OP = 'UPDATE' AND (OLD.id, OLD.organization_id, OLD.project_id) = (NEW.id, NEW.organization_id, NEW.project_id) THEN
+        new_bytes := new_bytes - old_bytes;
+        old_bytes := 0;
+    END IF;
+    IF old_bytes <> 0 THEN
+        INSERT INTO storage_entry (organization_id, project_id, asset_id, bytes_delta, kind)
+        VALUES (OLD.organization_id, OLD.project_id, OLD.id, -old_bytes, 'removed');
+    END IF;
+    IF new_bytes <> 0 THEN
+        INSERT INTO storage_entry (organization_id, project_id, asset_id, bytes_delta, kind)
+        VALUES (NEW.organization_id, NEW.project_id, NEW.id, new_bytes,
+                CASE WHEN new_bytes > 0 THEN 'stored' ELSE 'removed' END);
+    END IF;
+    RETURN NULL;
+END $$;
+DROP TRIGGER asset_moves_storage ON asset;
+CREATE TRIGGER asset_moves_storage
+    AFTER INSERT OR DELETE
+       OR UPDATE OF id, organization_id, project_id, external, file_size_bytes, deleted_at, expired_at ON asset
+    FOR EACH ROW EXECUTE FUNCTION asset_moves_storage();
+
+-- Paths that a call has given up; its job removes the objects after the commit, and then these rows.
+CREATE TABLE erasure (
+    path            text        NOT NULL PRIMARY KEY,
+    organization_id uuid        NOT NULL REFERENCES organization (id),
+    call_id         uuid        NOT NULL,
+    given_up_at     timestamptz NOT NULL
+);
+CREATE INDEX erasure_by_call ON erasure (call_id);
