@@ -1,7 +1,7 @@
 """Compares the objects in storage with the assets that name them, project by project.
 
-An object that no asset names is an orphan, unless some id in its path is that of an order or a piece of background work that
-has not ended: then somebody is about to register it.
+An object that no asset names is an orphan, unless some id in its path is that of an order, an upload or a piece of background
+work that has not ended: then somebody is about to register it.
 """
 
 from __future__ import annotations

@@ -35,9 +35,10 @@ async def known_paths(conn: Connection, paths: Sequence[str]) -> set[str]:
 
 
 async def open_work(conn: Connection, ids: Sequence[str]) -> set[str]:
-    """Those ids that name an order or a piece of background work which has not ended."""
+    """Those ids that name an order, an upload or a piece of background work which has not ended."""
     cursor = await conn.execute(
         "SELECT id::text FROM orders WHERE id = ANY(%(ids)s::uuid[]) AND status NOT IN ('fulfilled', 'failed', 'cancelled')"
+        " UNION SELECT id::text FROM upload WHERE id = ANY(%(ids)s::uuid[]) AND status NOT IN ('completed', 'failed')"
         " UNION SELECT entity_id::text FROM job WHERE entity_id = ANY(%(ids)s::uuid[]) AND state IN ('queued', 'running')"
         " UNION SELECT id::text FROM job WHERE id = ANY(%(ids)s::uuid[]) AND state IN ('queued', 'running')",
         {"ids": list(ids)},
