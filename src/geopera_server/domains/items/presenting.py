@@ -45,7 +45,7 @@ def as_item_response(row: Row) -> ItemResponse:
     )
 
 
-def as_item_full(row: Row, assets: Sequence[Row]) -> ItemFull:
+def as_item_full(row: Row, assets: Sequence[Row], *, default_profile_id: str | None) -> ItemFull:
     """Returns an item with its assets; the row must know the collection's name."""
     return ItemFull(
         **as_item_response(row),
@@ -54,7 +54,7 @@ def as_item_full(row: Row, assets: Sequence[Row]) -> ItemFull:
         assets=[as_asset(asset) for asset in assets],
         asset_count=len(assets),
         storage_bytes=storage_bytes(assets),
-        default_profile_id=None,
+        default_profile_id=default_profile_id,
     )
 
 

@@ -15,6 +15,7 @@ from geopera_server.domains.items.presenting import as_asset, as_item_full, as_i
 from geopera_server.domains.items.shapes import AssetList, ItemFamily, ItemPage
 from geopera_server.domains.items.stac import as_stac
 from geopera_server.domains.provenance.graph import walk
+from geopera_server.domains.visualization.profiles import default_profile_of
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.errors import InvalidInput
 from geopera_server.kernel.operation import operation
@@ -43,7 +44,8 @@ async def get(ctx: Context, given: ItemGetInput) -> ItemGetOutput:
     row = await require_item_read(ctx.conn, ctx.principal, given.item_id)
     ctx.touch("item", row["id"])
     assets = (await store.assets_of(ctx.conn, row["organization_id"], [row["id"]]))[row["id"]]
-    return ItemGetOutput(item={**as_item_full(row, assets)})
+    shown_by = await default_profile_of(ctx.conn, row["id"])
+    return ItemGetOutput(item={**as_item_full(row, assets, default_profile_id=None if shown_by is None else shown_by["id"])})
 
 
 class ItemsListInput(BaseModel):
