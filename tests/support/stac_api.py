@@ -72,6 +72,7 @@ class StacApi:
     _faults: list[_Fault] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     closing: threading.Event = field(default_factory=threading.Event)
+    waking: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self._server = _Server(self)
@@ -87,6 +88,7 @@ class StacApi:
     def close(self) -> None:
         """Stops listening and drops the connections that clients still hold open; from then on it refuses."""
         self.closing.set()
+        self.waking.set()
         self._server.shutdown()
         self._server.server_close()
         self._server.drop_connections()
@@ -113,6 +115,19 @@ class StacApi:
             handler.reply(200, reply)
 
         self._fault(answer, times)
+
+    def hold(self, *, times: int | None = None) -> None:
+        """Sends the right answer when `wake` is called, or when the API closes."""
+
+        def answer(handler: _Handler, reply: dict[str, Any]) -> None:
+            self.waking.wait()
+            handler.reply(200, reply)
+
+        self._fault(answer, times)
+
+    def wake(self) -> None:
+        """Lets go the answers that are held."""
+        self.waking.set()
 
     def drip(self, pause_s: float, *, times: int | None = None) -> None:
         """Sends the right answer byte by byte."""

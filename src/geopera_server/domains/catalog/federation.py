@@ -81,13 +81,14 @@ class Found:
                 "source_id": stream.source.id,
                 "title": stream.source.title,
                 "count": stream.count,
-                "error": _trouble(stream),
+                "error": trouble_of(stream),
             }
             for stream in self.streams
         ]
 
 
-def _trouble(stream: Stream) -> str | None:
+def trouble_of(stream: Stream) -> str | None:
+    """Returns what to tell of a source that did not answer as it should; None when nothing is wrong."""
     if stream.failure is not None:
         return stream.failure.reason
     return "does not answer; these are earlier answers or our own copies" if stream.stale else None
@@ -105,9 +106,15 @@ async def run(outside: Outside, market: Market, plan: Plan) -> Found:
 
     A source that fails stops where it failed; what the others have is found all the same.
     """
-    streams = [stream for source in plan.sources if (stream := _stream(outside, market, plan, source)) is not None]
+    streams = streams_of(outside, market, plan)
     features = await merge(streams, plan.limit, plan.seen, lambda each: plan.full_catalog or each.orderable)
     return Found(features, streams)
+
+
+def streams_of(outside: Outside, market: Market, plan: Plan) -> list[Stream]:
+    """Returns a stream for each source that may have something of what is searched."""
+    found = (_stream(outside, market, plan, source) for source in plan.sources)
+    return [stream for stream in found if stream is not None]
 
 
 def _stream(outside: Outside, market: Market, plan: Plan, source: Source) -> Stream | None:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from geopera_server.domains.catalog import registry, store
 from geopera_server.domains.catalog.importing import Batch, read_batch
-from geopera_server.domains.catalog.search import federated, search
+from geopera_server.domains.catalog.pictures import picture
+from geopera_server.domains.catalog.search import federated, search, streamed
 from geopera_server.domains.catalog.shapes import (
     CatalogSearchInput,
     CatalogSearchOutput,
     FederatedSearchInput,
     FederatedSearchOutput,
+    ImageAssetInput,
     ScenesDeleteInput,
     ScenesDeleteReply,
     ScenesImportInput,
     ScenesImportReply,
+    SearchStreamInput,
     SourceDTO,
     SourceSaveInput,
     SourcesListInput,
@@ -25,7 +30,9 @@ from geopera_server.domains.catalog.shapes import (
     VendorsListReply,
 )
 from geopera_server.domains.catalog.sources import Source, with_collections
+from geopera_server.domains.catalog.streaming import EVENT_STREAM, NDJSON, as_events, as_lines
 from geopera_server.domains.pricing.book import price_book
+from geopera_server.kernel.answers import Elsewhere, Stream
 from geopera_server.kernel.context import Context, Outside
 from geopera_server.kernel.errors import NotFound
 from geopera_server.kernel.operation import operation
@@ -37,6 +44,7 @@ _SYDNEY = {
     "query": {"cloudCoverage": {"LTE": 20}},
     "limit": 10,
 }
+_IMAGE = {"host_name": "earthsearch-aws", "image_id": "S2B_56HLH_20240115_0_L2A"}
 _ARCHIVE = {
     "id": "my-archive",
     "title": "My archive",
@@ -72,6 +80,45 @@ async def federated_search(outside: Outside, given: FederatedSearchInput) -> Fed
     A source that fails tells so in `sources`; the others are found all the same.
     """
     return FederatedSearchOutput.model_validate(await federated(outside, given))
+
+
+@operation(
+    "catalog.search_stream",
+    effect="read",
+    scope="catalog:read",
+    raw=True,
+    free_form=True,
+    media_type=EVENT_STREAM,
+    example=_SYDNEY,
+)
+async def search_stream(outside: Outside, given: SearchStreamInput) -> Stream:
+    """Searches every source whose coverage meets your area and tells of each as it answers.
+
+    Newline-delimited JSON, or server-sent events for whoever accepts `text/event-stream`: `source_started`, `features`,
+    `source_completed` and at last `done`, after 60 s at most.
+    """
+    told = await streamed(outside, given)
+    as_event_stream = EVENT_STREAM in outside.asked.accept
+    written = as_events if as_event_stream else as_lines
+    return Stream(pieces=_pieces(told, written), media_type=EVENT_STREAM if as_event_stream else NDJSON)
+
+
+async def _pieces(told: AsyncIterator[dict[str, Any]], written: Callable[[dict[str, Any]], bytes]) -> AsyncIterator[bytes]:
+    async with contextlib.aclosing(told) as objects:  # type: ignore[type-var]
+        async for each in objects:
+            yield written(each)
+
+
+@operation("catalog.image.quicklook", effect="read", scope="catalog:read", raw=True, example=_IMAGE)
+async def quicklook(outside: Outside, given: ImageAssetInput) -> Elsewhere:
+    """Leads to the large preview of a scene: a GET is redirected there, a POST is told the address."""
+    return await picture(outside, given.host_name, given.image_id, ("quicklook",))
+
+
+@operation("catalog.image.thumbnail", effect="read", scope="catalog:read", raw=True, example=_IMAGE)
+async def thumbnail(outside: Outside, given: ImageAssetInput) -> Elsewhere:
+    """Leads to the small preview of a scene, or to the large one where there is no other."""
+    return await picture(outside, given.host_name, given.image_id, ("thumbnail", "quicklook"))
 
 
 @operation("catalog.sources.list", effect="read", scope="catalog:read")

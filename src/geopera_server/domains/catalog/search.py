@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from geopera_server.domains.catalog.cursors import binding, continued, token_after
-from geopera_server.domains.catalog.federation import Found, Market, Plan, open_market, run
+from geopera_server.domains.catalog.federation import Found, Market, Plan, open_market, run, streams_of
 from geopera_server.domains.catalog.rules import host_query, search_area
 from geopera_server.domains.catalog.shapes import CatalogSearchInput, FederatedSearchInput
 from geopera_server.domains.catalog.sources import Source, means_all
+from geopera_server.domains.catalog.streaming import progress
 from geopera_server.kernel.context import Outside
 from geopera_server.kernel.errors import InvalidInput, NotFound, Unavailable
 from geopera_server.ports.host import HostFailed
@@ -119,9 +120,7 @@ def _next_link(outside: Outside, given: CatalogSearchInput, token: str) -> dict[
 async def federated(outside: Outside, given: FederatedSearchInput) -> dict[str, Any]:
     """Returns the reply of catalog.federated_search; raises NotFound for an unknown source id, never for a host's failure."""
     market = await open_market(outside)
-    chosen = market.sources if given.source_ids is None else [_named(market, each) for each in dict.fromkeys(given.source_ids)]
-    plan = replace(_plan(given, chosen), data_types=given.data_types or ())
-    found = await run(outside, market, plan)
+    found = await run(outside, market, _plan_over_sources(market, given))
     reply: dict[str, Any] = {
         "type": "FeatureCollection",
         "features": [feature.body for feature in found.features],
@@ -129,6 +128,18 @@ async def federated(outside: Outside, given: FederatedSearchInput) -> dict[str, 
         "sources": found.summaries(),
     }
     return {**reply, "stale": True} if found.stale else reply
+
+
+async def streamed(outside: Outside, given: FederatedSearchInput) -> AsyncIterator[dict[str, Any]]:
+    """Returns what catalog.search_stream tells, object by object; raises like `federated` before the first one."""
+    market = await open_market(outside)
+    plan = _plan_over_sources(market, given)
+    return progress(plan, streams_of(outside, market, plan))
+
+
+def _plan_over_sources(market: Market, given: FederatedSearchInput) -> Plan:
+    chosen = market.sources if given.source_ids is None else [_named(market, each) for each in dict.fromkeys(given.source_ids)]
+    return replace(_plan(given, chosen), data_types=given.data_types or ())
 
 
 def _named(market: Market, source_id: str) -> Source:

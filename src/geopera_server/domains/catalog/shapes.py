@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from geopera_server.domains.catalog.rules import MAX_LISTED
@@ -65,6 +65,19 @@ class CatalogSearchOutput(BaseModel):
 class FederatedSearchInput(_Filters):
     data_types: list[str] | None = None
     source_ids: list[str] | None = None
+
+
+class SearchStreamInput(FederatedSearchInput):
+    """As for a federated search; `limit` is for each source."""
+
+    full_catalog: bool | None = Field(None, validation_alias=AliasChoices("full_catalog", "fullCatalog"))
+    data_types: list[str] | None = Field(None, validation_alias=AliasChoices("data_types", "dataTypes"))
+    source_ids: list[str] | None = Field(None, validation_alias=AliasChoices("source_ids", "sourceIds"))
+
+
+class ImageAssetInput(BaseModel):
+    host_name: str
+    image_id: str
 
 
 class SourceResultSummary(BaseModel):
