@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
@@ -171,12 +171,19 @@ def read_interval(text: str | None, *, loc: Loc) -> tuple[datetime | None, datet
 
 
 def _time(text: str, loc: Loc) -> datetime | None:
-    if text in {"", ".."}:
-        return None
+    return None if text in {"", ".."} else read_time(text, loc=loc)
+
+
+def read_time(text: str, *, loc: Loc) -> datetime:
+    """Returns an RFC 3339 time, one without offset as UTC; raises InvalidInput for what is none."""
     try:
         found = datetime.fromisoformat(text.upper())
     except ValueError as error:
         raise InvalidInput(f"{text!r} is no RFC 3339 time such as 2024-01-31T00:00:00Z.", loc=loc) from error
     if found.tzinfo is None:
-        found = datetime.fromisoformat(f"{found.isoformat()}+00:00")
+        return datetime.fromisoformat(f"{found.isoformat()}+00:00")
+    try:
+        found.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidInput(f"{text!r} lies outside the years 1 to 9999 in UTC.", loc=loc) from error
     return found
