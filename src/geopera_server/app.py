@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 from geopera_server.adapters.egress.guard import Guard
 from geopera_server.adapters.hosts import make_host_for
 from geopera_server.adapters.payments import make_processor, practice_of
+from geopera_server.adapters.renders import Threads
 from geopera_server.adapters.secrets import SettingsSecrets
 from geopera_server.adapters.storage.objects import Objects, local_objects, objects_at
 from geopera_server.db.pool import Pool, make_pool
@@ -87,8 +88,10 @@ async def opened(settings: Settings, dsn: str, *, base_url: str) -> AsyncIterato
         tokens = make_tokens(settings)
         meter = Meter(pool.connection)
         guard = _guard(settings)
+        renders = Threads(threads=settings.tile_threads, cache_bytes=settings.tile_cache_bytes)
         async with (
             guard.open(),
+            contextlib.aclosing(renders),
             make_host_for(pool.connection, settings) as host_for,
             make_processor(settings, pool.connection) as processor,
         ):
@@ -100,6 +103,7 @@ async def opened(settings: Settings, dsn: str, *, base_url: str) -> AsyncIterato
                     store=store,
                     meter=meter,
                     addresses=guard,
+                    renders=renders,
                     processor=processor,
                     source_roots=source_roots(settings),
                     scratch=_scratch(settings),

@@ -45,6 +45,10 @@ class Settings(BaseSettings):
         description="hosts whose rasters callers may name by address, as JSON: names and *.domains (https only), or origins"
         " such as http://store.internal:9000, which may also lie on a private network",
     )
+    tile_threads: int | None = Field(
+        None, ge=1, le=256, description="pictures made at once by one process; by default one more than it has cores"
+    )
+    tile_cache_bytes: int = Field(128 * 1024 * 1024, ge=0, description="memory for tiles that were made last, by one process")
     background: bool = Field(True, description="whether this process also does background work")
     worker_slots: int = Field(2, ge=1, le=64, description="background jobs done at once by one process")
     lease_s: int = Field(60, ge=1, description="how long a worker may be silent before its job is given to another")

@@ -15,6 +15,7 @@ from geopera_server.ports.addresses import Addresses
 from geopera_server.ports.host import Host
 from geopera_server.ports.meter import Meter
 from geopera_server.ports.payments import Processor
+from geopera_server.ports.renders import Renders
 from geopera_server.ports.store import ObjectStore
 
 Connect = Callable[[], AbstractAsyncContextManager[AsyncConnection[dict[str, Any]]]]
@@ -61,5 +62,6 @@ class Ports:
     processor: Processor
     meter: Meter
     addresses: Addresses
+    renders: Renders
     source_roots: tuple[Path, ...]
     scratch: Path

@@ -98,6 +98,7 @@ async def realms(cluster, identity_template, identity_registry, caps, settings):
             processor=None,
             meter=Meter(pool.connection),
             addresses=None,
+            renders=None,
             source_roots=(),
             scratch=Path(),
         ),
