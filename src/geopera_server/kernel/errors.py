@@ -37,6 +37,7 @@ STATUS_OF_CODE = {
     "role_required": 403,
     "human_required": 403,
     "org_suspended": 403,
+    "invalid_share_password": 403,
     "not_found": 404,
     "unknown_operation": 404,
     "method_not_allowed": 405,

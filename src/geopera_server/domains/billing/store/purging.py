@@ -18,6 +18,8 @@ KEPT = frozenset({
 })  # fmt: skip
 
 ACCESS = {
+    "share_link": "DELETE FROM share_link WHERE organization_id = %s",
+    "tile_key": "DELETE FROM tile_key WHERE organization_id = %s",
     "authorization_code": "DELETE FROM authorization_code WHERE organization_id = %s",
     "device_grant": "DELETE FROM device_grant WHERE organization_id = %s",
     "auth_session": "DELETE FROM auth_session s WHERE s.organization_id = %(id)s"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,12 +9,12 @@ from pydantic import BaseModel
 
 from geopera_server.domains.items import rules, store
 from geopera_server.domains.items.access import require_item_read
-from geopera_server.domains.items.shapes import Download, Egress
+from geopera_server.domains.items.egress import count_egress
+from geopera_server.domains.items.shapes import Download
 from geopera_server.kernel.context import Context
-from geopera_server.kernel.errors import Gone, NotFound, RateLimited
+from geopera_server.kernel.errors import Gone, NotFound
 from geopera_server.kernel.operation import operation
 from geopera_server.values.ids import is_id
-from geopera_server.values.periods import month_of
 
 _EXAMPLE = {
     "item_id": "0192d3c4-0000-7000-8000-000000000000",
@@ -48,7 +47,8 @@ async def download(ctx: Context, given: AssetDownloadInput) -> Download:
     ctx.touch("item", item["id"])
     ctx.touch("asset", asset["id"])
     expires_at = rules.link_expiry(ctx.now)
-    egress = await _count(ctx, asset)
+    principal_id = ctx.principal.id if ctx.principal.id is not None and is_id(ctx.principal.id) else asset["organization_id"]
+    egress = await count_egress(ctx.conn, asset, principal_id=principal_id, at=ctx.now)
     return Download(
         url=_url(ctx, asset),
         method="GET",
@@ -70,42 +70,4 @@ def _url(ctx: Context, asset: Mapping[str, Any]) -> str:
         file_name=asset["file_name"],
         media_type=asset["media_type"],
         expires_at=rules.link_expiry(ctx.now),
-    )
-
-
-async def _count(ctx: Context, asset: Mapping[str, Any]) -> Egress:
-    """Counts the download once while an address of the same caller lives; raises RateLimited beyond what the plan allows."""
-    organization_id = asset["organization_id"]
-    principal_id = ctx.principal.id if ctx.principal.id is not None and is_id(ctx.principal.id) else organization_id
-    await store.lock_egress(ctx.conn, organization_id)
-    plan = await store.plan_of(ctx.conn, organization_id)
-    used = await store.egress_since(ctx.conn, organization_id, month_of(ctx.now).start)
-    counted = 0
-    if not asset["external"] and not await store.has_open_grant(
-        ctx.conn, organization_id, asset_id=asset["id"], principal_id=principal_id, at=ctx.now
-    ):
-        counted = asset["file_size_bytes"]
-        if not rules.egress_is_open(plan, used_bytes=used, more_bytes=counted):
-            raise _over(ctx, used_bytes=used, limit_bytes=rules.egress_limit(plan))
-        await store.insert_grant(
-            ctx.conn,
-            {
-                "asset_id": asset["id"],
-                "principal_id": principal_id,
-                "organization_id": organization_id,
-                "bytes": counted,
-                "issued_at": ctx.now,
-                "expires_at": rules.link_expiry(ctx.now),
-            },
-        )
-    return Egress(counted_bytes=counted, period_used_bytes=used + counted, period_limit_bytes=rules.egress_limit(plan))
-
-
-def _over(ctx: Context, *, used_bytes: int, limit_bytes: int | None) -> RateLimited:
-    seconds_left = math.ceil((month_of(ctx.now).end - ctx.now).total_seconds())
-    return RateLimited(
-        f"Your plan includes {limit_bytes:,} bytes of downloads a month and {used_bytes:,} are used."
-        " Choose a larger plan, or come back next month.",
-        code="egress_limited",
-        retry_after_s=seconds_left,
     )
