@@ -12,7 +12,6 @@ asks for one moment, and hands its audit row to a batch.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -196,7 +195,8 @@ class Kernel:
             policy.authorise(operation, trace.principal)
             trace.given = call.given() if callable(call.given) else call.given
             given = parse_input(operation, trace.given)
-            trace.input_digest = hashlib.sha256(canonical(trace.given)).hexdigest()
+            # Keyed: of an input that is known but for a password, a plain digest would let the password be searched for.
+            trace.input_digest = self.secrets.digest("audit_inputs", canonical(trace.given).decode()).hex()
             if operation.reads and not operation.goes_outside:
                 return self._noted(trace, await self._read(conn, trace, given))
         if operation.goes_outside:
