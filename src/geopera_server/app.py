@@ -48,6 +48,7 @@ from geopera_server.transports.http.links import SignedLinks
 from geopera_server.transports.http.oauth import oauth_routes
 from geopera_server.transports.http.payments import PaymentRoutes
 from geopera_server.transports.http.schemas import schema_routes
+from geopera_server.transports.http.uploads import Uploads
 from geopera_server.values.clock import now
 
 logger = logging.getLogger(__name__)
@@ -125,6 +126,7 @@ async def opened(settings: Settings, dsn: str, *, base_url: str) -> AsyncIterato
             routes = [
                 *oauth_routes(kernel, settings, tokens),
                 *Files(store, links, meter).routes(),
+                *Uploads(kernel).routes(),
                 *schema_routes(links.base_url),
                 *PaymentRoutes(kernel, registry, practice_of(processor)).routes(),
             ]

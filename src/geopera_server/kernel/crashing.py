@@ -17,7 +17,13 @@ CHARGE_POINTS = (
     "charge-opened", "intent-made", "intent-kept", "charge-made", "charge-recorded", "grant-before-commit",
 )  # fmt: skip
 MONTH_POINTS = ("month-computed", "month-before-commit")
-POINTS = (*DELIVERY_POINTS, *CHARGE_POINTS, *MONTH_POINTS)
+# From the first byte of a file to the end of the work on its item.
+UPLOAD_POINTS = (
+    "upload-begun", "upload-in-put", "upload-part-stored", "upload-put-stored", "upload-put-committed", "upload-examined",
+    "upload-complete-before-commit", "upload-processing", "upload-converted", "upload-result-stored",
+    "upload-result-before-commit", "upload-result-committed", "upload-finish-before-commit", "upload-finished",
+)  # fmt: skip
+POINTS = (*DELIVERY_POINTS, *CHARGE_POINTS, *MONTH_POINTS, *UPLOAD_POINTS)
 
 _armed: str | None = None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -33,6 +33,13 @@ class ObjectStore(Protocol):
         """Stores a local file under the path and returns its size in bytes; raises StoreFull when there is no room."""
         ...
 
+    async def put_stream(self, path: str, chunks: AsyncIterator[bytes], *, expected_bytes: int | None = None) -> int:
+        """Stores what the iterator yields under the path, whole or not at all, and returns its size in bytes.
+
+        A few pieces of it are held in memory; their size follows from how much is expected. Raises StoreFull when there is no room, and whatever the iterator raises.
+        """
+        ...
+
     async def copy(self, source: str, path: str) -> None:
         """Stores an object's bytes once more under another path; raises ObjectMissing, and StoreFull when there is no room."""
         ...
@@ -43,6 +50,10 @@ class ObjectStore(Protocol):
 
     def read(self, path: str, start: int, end: int) -> AsyncIterator[bytes]:
         """Yields the bytes from start up to, not including, end; raises ObjectMissing."""
+        ...
+
+    async def fetch(self, path: str, destination: Path) -> None:
+        """Makes the object's bytes a local file, which must not be written to; raises ObjectMissing or OSError."""
         ...
 
     def list(self, folder: str) -> AsyncIterator[StoredObject]:
@@ -59,4 +70,8 @@ class ObjectStore(Protocol):
 
     async def delete(self, path: str) -> None:
         """Removes the object; removing what is not there is no error."""
+        ...
+
+    async def delete_folder(self, folder: str, *, keep: Collection[str] = ()) -> int:
+        """Removes every object below a folder but those to keep, with what broken-off writes left there; returns how many."""
         ...

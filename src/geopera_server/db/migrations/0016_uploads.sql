@@ -68,14 +68,14 @@ CREATE INDEX upload_part_of_file ON upload_part (file_id);
 -- What an organization has reserved is what its sessions have, whoever changes or removes them.
 CREATE FUNCTION upload_moves_reservation() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    moved bigint := CASE WHEN TG_OP = 'DELETE' THEN -OLD.reserved_bytes
-                         WHEN TG_OP = 'INSERT' THEN NEW.reserved_bytes
-                         ELSE NEW.reserved_bytes - OLD.reserved_bytes END;
+    owner uuid   := CASE WHEN TG_OP = 'DELETE' THEN OLD.organization_id ELSE NEW.organization_id END;
+    moved bigint := CASE TG_OP WHEN 'DELETE' THEN -OLD.reserved_bytes
+                               WHEN 'INSERT' THEN NEW.reserved_bytes
+                               ELSE NEW.reserved_bytes - OLD.reserved_bytes END;
 BEGIN
     IF moved <> 0 THEN
-        INSERT INTO storage_total AS t (organization_id, reserved_bytes) VALUES (
-            CASE WHEN TG_OP = 'DELETE' THEN OLD.organization_id ELSE NEW.organization_id END, moved)
-        ON CONFLICT (organization_id) DO UPDATE SET reserved_bytes = t.reserved_bytes + EXCLUDED.reserved_bytes;
+        INSERT INTO storage_total (organization_id) VALUES (owner) ON CONFLICT DO NOTHING;
+        UPDATE storage_total SET reserved_bytes = reserved_bytes + moved WHERE organization_id = owner;
     END IF;
     RETURN NULL;
 END $$;

@@ -23,11 +23,13 @@ from geopera_server.transports.http.calls import OUR_HEADERS, MethodNotAllowed, 
 from geopera_server.transports.http.edge import Crashes, Ids
 from geopera_server.transports.http.openapi import openapi_bytes
 from geopera_server.transports.http.problems import Crashed, problem_response
+from geopera_server.transports.http.uploads import UPLOAD_HEADERS
 
 HEALTH_WITHIN_S = 2.0
 CALLERS_HEADERS = (
     "Authorization",
     "Content-Type",
+    "Content-Range",
     "Accept",
     "X-API-Key",
     "Idempotency-Key",
@@ -63,7 +65,7 @@ def _everything_else(documents: Documents, more_routes: Sequence[BaseRoute]) -> 
                 allow_origins=["*"],
                 allow_methods=["GET", "POST", "PATCH", "PUT", "DELETE"],
                 allow_headers=list(CALLERS_HEADERS),
-                expose_headers=list(OUR_HEADERS),
+                expose_headers=[*OUR_HEADERS, *UPLOAD_HEADERS],
                 max_age=86_400,
             ),
             Middleware(Crashes),
