@@ -36,7 +36,7 @@ def aoi_in_pixels(aoi: dict[str, Any], grid: Grid) -> BaseGeometry:
 
     Raises InvalidAoi for anything but a polygon, and where the AOI has no place in the grid's reference system.
     """
-    near = _near(_polygons(aoi), grid)
+    near = _near(aoi_polygons(aoi), grid)
     if near.is_empty:
         return near
     fine = shapely.segmentize(near, max(PIECE_DEGREES, near.length / MAX_PIECES))
@@ -82,7 +82,8 @@ def _span(low: float, high: float, size: int) -> tuple[int, int]:
     return first, last - first
 
 
-def _polygons(aoi: dict[str, Any]) -> MultiPolygon:
+def aoi_polygons(aoi: dict[str, Any]) -> MultiPolygon:
+    """The AOI's polygons in longitude and latitude, valid and in one piece over the antimeridian; raises InvalidAoi."""
     try:
         with np.errstate(invalid="ignore"):
             geometry = shapely.force_2d(shape(aoi))

@@ -5,10 +5,15 @@ RasterError
 │   ├── SourceUnreachable   time-out, refused connection, HTTP 5xx or 429: worth a retry later
 │   └── SourceUnreadable    missing, damaged or no raster: a retry would end the same way
 │       ├── SourceRefused   an address this server does not read at all
+│       ├── SourceMissing   there is nothing at that address
 │       └── NotGeoreferenced  pixels without a place on Earth
 ├── AoiError
 │   ├── InvalidAoi          not a polygon that can be laid over this raster
 │   └── NoOverlap           the AOI and the raster have no pixel in common
+├── NoValidPixels           the place asked for has no pixel with a value
+├── Unrenderable            the picture asked for cannot be made of this raster, whatever its pixels
+│   ├── FormulaError        the formula does not parse; `position` counts characters from 0
+│   └── ColormapUnknown     no colour map has that name
 ├── TooLarge                more pixels than one call writes, or blocks too big to decode
 ├── WriteFailed             the result could not be written; `errno` tells why, e.g. ENOSPC
 └── Stopped                 `should_stop` asked for it
@@ -55,6 +60,10 @@ class SourceRefused(SourceUnreadable):
     """The address is of a kind that is never opened."""
 
 
+class SourceMissing(SourceUnreadable):
+    """There is nothing at that address."""
+
+
 class NotGeoreferenced(SourceUnreadable):
     """The raster has no coordinate reference system or no affine transform."""
 
@@ -72,6 +81,33 @@ class NoOverlap(AoiError):
 
     def __init__(self, href: str) -> None:
         super().__init__(f"The AOI has no pixel of {shown_href(href)} in it; order a scene whose footprint meets it.")
+
+
+class NoValidPixels(RasterError):
+    """Where figures were asked for, the raster has no valid pixel."""
+
+    def __init__(self, href: str) -> None:
+        super().__init__(f"There is no valid pixel of {shown_href(href)} in that area; choose one within its footprint.")
+
+
+class Unrenderable(RasterError):
+    """What was asked for and what the raster holds do not go together; the text says what would."""
+
+
+class FormulaError(Unrenderable):
+    """A formula that does not parse; `position` is the place in it, counted in characters from 0."""
+
+    def __init__(self, reason: str, position: int) -> None:
+        self.reason = reason
+        self.position = position
+        super().__init__(f"{reason} (at character {position + 1}).")
+
+
+class ColormapUnknown(Unrenderable):
+    """No colour map has that name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no colormap {name!r}; cog.colormaps lists them, and _r after a name reverses it.")
 
 
 class TooLarge(RasterError):

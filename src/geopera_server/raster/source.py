@@ -28,6 +28,7 @@ from geopera_server.raster.env import MEGABYTE, gdal_env
 from geopera_server.raster.errors import (
     NotGeoreferenced,
     SourceError,
+    SourceMissing,
     SourceRefused,
     SourceUnreachable,
     SourceUnreadable,
@@ -62,13 +63,19 @@ class Source:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.dataset.close()
 
-    def read(self, window: Window) -> npt.NDArray[Any]:
-        """All bands in the window, (band, row, column), in the source's own type."""
-        return cast("npt.NDArray[Any]", self._attempt(lambda dataset: dataset.read(window=window)))
+    def read(
+        self, window: Window, *, bands: tuple[int, ...] | None = None, shape: tuple[int, int, int] | None = None
+    ) -> npt.NDArray[Any]:
+        """The bands (counted from 1, default all) in the window, (band, row, column), in the source's own type.
 
-    def read_mask(self, window: Window) -> npt.NDArray[np.bool_]:
+        A `shape` smaller than the window is filled from the overview that suits it, with the nearest pixels.
+        """
+        indexes = list(bands) if bands is not None else None
+        return cast("npt.NDArray[Any]", self._attempt(lambda dataset: dataset.read(indexes, window=window, out_shape=shape)))
+
+    def read_mask(self, window: Window, *, shape: tuple[int, int] | None = None) -> npt.NDArray[np.bool_]:
         """True where the source's own mask or alpha band lets a pixel through, (row, column)."""
-        mask = self._attempt(lambda dataset: dataset.dataset_mask(window=window))
+        mask = self._attempt(lambda dataset: dataset.dataset_mask(window=window, out_shape=shape))
         return np.asarray(mask, dtype=np.bool_)
 
     @property
@@ -122,6 +129,8 @@ class Source:
         except NotGeoreferencedWarning:
             raise NotGeoreferenced(self.href, "has no place on Earth: no coordinate reference system") from None
         except GDAL_ERRORS as error:
+            if not self._remote and not Path(self._path).exists():
+                raise SourceMissing(self.href, "does not exist") from None
             raise open_error(self.href, error) from None
 
     def header_error(self, error: BaseException) -> SourceError:
@@ -197,7 +206,7 @@ def _status_error(href: str, status: int) -> SourceError:
     if status == _REFUSED_ON_THE_WAY:
         return SourceRefused(href, "is refused: it leads to a private network or to a host that is not read from here")
     if status in (404, 410):
-        return SourceUnreadable(href, f"does not exist (HTTP {status})")
+        return SourceMissing(href, f"does not exist (HTTP {status})")
     if status in (401, 403):
         return SourceUnreadable(href, f"may not be read: its server refused access (HTTP {status})")
     if status >= 500 or status in _RETRY_STATUSES:

@@ -1,0 +1,1 @@
+"""How one Web Mercator tile comes about: placed on the raster's grid, read, sampled, coloured, encoded."""
