@@ -33,6 +33,7 @@ from geopera_server.domains.identity.oauth.tokens import make_tokens
 from geopera_server.domains.identity.upkeep import forget_what_is_over
 from geopera_server.domains.payments.upkeep import look_after_charges
 from geopera_server.domains.pricing.seed import seed_price_list
+from geopera_server.domains.sharing.upkeep import forget_tries
 from geopera_server.domains.usage.metering import Meter
 from geopera_server.domains.usage.upkeep import forget_idle_writers
 from geopera_server.kernel import chain, crashing, idempotency, jobs, policy
@@ -48,7 +49,9 @@ from geopera_server.transports.http.links import SignedLinks
 from geopera_server.transports.http.oauth import oauth_routes
 from geopera_server.transports.http.payments import PaymentRoutes
 from geopera_server.transports.http.schemas import schema_routes
+from geopera_server.transports.http.shares import ShareRoutes
 from geopera_server.transports.http.uploads import Uploads
+from geopera_server.transports.http.ways import Ways
 from geopera_server.values.clock import now
 
 logger = logging.getLogger(__name__)
@@ -123,9 +126,11 @@ async def opened(settings: Settings, dsn: str, *, base_url: str) -> AsyncIterato
                 check_replies=settings.check_replies,
             )
             registry = load(DOMAINS)
+            files = Files(store, links, meter)
             routes = [
                 *oauth_routes(kernel, settings, tokens),
-                *Files(store, links, meter).routes(),
+                *files.routes(),
+                *ShareRoutes(Ways(kernel, registry), files).routes(),
                 *Uploads(kernel).routes(),
                 *schema_routes(links.base_url),
                 *PaymentRoutes(kernel, registry, practice_of(processor)).routes(),
@@ -235,6 +240,7 @@ async def _sweep(house: House) -> None:
         await forget_old_replies(conn, at - timedelta(days=7))
         await forget_what_is_over(conn, before=at - timedelta(days=1))
         await forget_idle_writers(conn, at - timedelta(days=30))
+        await forget_tries(conn, at)
 
 
 async def _require_same_secret(pool: Pool, settings: Settings) -> None:

@@ -111,7 +111,6 @@ class OpenedFile(TypedDict):
     """Where the bytes of a shared file lie, for whoever sends them."""
 
     path: str
-    project_id: str
     file_name: str
     media_type: str
 

@@ -40,15 +40,20 @@ class Files:
             self._check(
                 path, query.get("expires", ""), query.get("name", ""), query.get("type", ""), query.get("signature", "")
             )
+        except OperationError as error:
+            return problem_response(error, request.state.invocation_id)
+        return await self.sent(request, path, file_name=query["name"], media_type=query["type"])
+
+    async def sent(self, request: Request, path: str, *, file_name: str, media_type: str) -> Response:
+        """Returns one object, or the range of it that is asked for, to whoever has been let in already."""
+        try:
             size = await self._store.size(path)
         except ObjectMissing:
             return problem_response(NotFound("file"), request.state.invocation_id)
-        except OperationError as error:
-            return problem_response(error, request.state.invocation_id)
         headers = {
             "Accept-Ranges": "bytes",
             "Cache-Control": "private, max-age=300",
-            "Content-Disposition": f"attachment; filename*=UTF-8''{quote(query['name'])}",
+            "Content-Disposition": f"attachment; filename*=UTF-8''{quote(file_name)}",
             "ETag": f'"{path.rsplit("/", 1)[-1]}-{size}"',
             "X-Content-Type-Options": "nosniff",
         }
@@ -62,9 +67,9 @@ class Files:
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
         headers["Content-Length"] = str(end - start)
         if request.method == "HEAD":
-            return Response(status_code=206 if partial else 200, headers=headers, media_type=query["type"])
+            return Response(status_code=206 if partial else 200, headers=headers, media_type=media_type)
         body = self._metered(path, self._store.read(path, start, end))
-        return StreamingResponse(body, 206 if partial else 200, headers=headers, media_type=query["type"])
+        return StreamingResponse(body, 206 if partial else 200, headers=headers, media_type=media_type)
 
     async def _metered(self, path: str, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Yields the body and counts for its project what was sent, also of a download that is broken off."""

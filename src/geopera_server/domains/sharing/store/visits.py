@@ -97,22 +97,24 @@ async def count_use(conn: Connection, link_id: str, *, tiles: int = 0, egress_by
 
 
 async def shown_items(conn: Connection, link: Mapping[str, Any], limit: int) -> list[Row]:
-    """The live items that a link shows, newest first."""
+    """The live items that a link shows whose files are still kept, newest first."""
     cursor = await conn.execute(
-        "SELECT id, name, type, description, datetime, geometry, bbox, gsd, cloud_cover, lifecycle_state, expires_at,"
-        " collection_id FROM item WHERE organization_id = %(organization_id)s AND project_id = %(project_id)s"
-        " AND deleted_at IS NULL AND CASE %(target_type)s::text WHEN 'item' THEN id = %(target_id)s"
-        "  ELSE collection_id = %(target_id)s END ORDER BY created_at DESC, id LIMIT %(limit)s",
+        "SELECT id, name, type, description, datetime, geometry, bbox, gsd, cloud_cover, expires_at"
+        " FROM item WHERE organization_id = %(organization_id)s AND project_id = %(project_id)s"
+        " AND deleted_at IS NULL AND lifecycle_state <> 'expired'"
+        " AND (id = CASE %(target_type)s::text WHEN 'item' THEN %(target_id)s::uuid END"
+        "  OR collection_id = CASE %(target_type)s::text WHEN 'collection' THEN %(target_id)s::uuid END)"
+        " ORDER BY created_at DESC, id LIMIT %(limit)s",
         {**link, "limit": limit},
     )
     return await cursor.fetchall()
 
 
 async def shown_items_total(conn: Connection, link: Mapping[str, Any]) -> int:
-    """How many live items there are in the collection of a link."""
+    """How many of those there are in the collection of a link."""
     cursor = await conn.execute(
         "SELECT count(*) AS total FROM item WHERE organization_id = %(organization_id)s AND project_id = %(project_id)s"
-        " AND deleted_at IS NULL AND collection_id = %(target_id)s",
+        " AND deleted_at IS NULL AND lifecycle_state <> 'expired' AND collection_id = %(target_id)s",
         link,
     )
     row = await cursor.fetchone()
@@ -144,9 +146,25 @@ async def files_of(conn: Connection, organization_id: str, item_ids: Sequence[st
 
 
 async def file_of(conn: Connection, organization_id: str, asset_id: str) -> Row | None:
-    """A live file of the organization, with the item it belongs to."""
+    """A live file of the organization, with what its item is filed under and how it stands."""
     cursor = await conn.execute(
-        "SELECT * FROM asset WHERE organization_id = %s AND id = %s AND deleted_at IS NULL",
+        "SELECT a.id, a.organization_id, a.item_id, a.href, a.external, a.media_type, a.file_name, a.file_size_bytes,"
+        " i.collection_id, i.lifecycle_state FROM asset a JOIN item i ON i.id = a.item_id AND i.deleted_at IS NULL"
+        " JOIN project p ON p.id = i.project_id AND p.deleted_at IS NULL"
+        " WHERE a.organization_id = %s AND a.id = %s AND a.deleted_at IS NULL",
         (organization_id, asset_id),
     )
     return await cursor.fetchone()
+
+
+async def visualizations_of(conn: Connection, organization_id: str, item_ids: Sequence[str]) -> dict[str, list[Row]]:
+    """The ways to look at items, by item, the one that is shown unasked first."""
+    cursor = await conn.execute(
+        "SELECT item_id, id, name FROM visualization_profile WHERE organization_id = %s AND item_id = ANY(%s::uuid[])"
+        " ORDER BY is_default DESC, sort_order, id",
+        (organization_id, list(item_ids)),
+    )
+    found: dict[str, list[Row]] = {item_id: [] for item_id in item_ids}
+    for row in await cursor.fetchall():
+        found[row["item_id"]].append(row)
+    return found
