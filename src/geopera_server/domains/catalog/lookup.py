@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from geopera_server.db.pool import Connection, Row
@@ -53,6 +53,13 @@ async def find_captures(
     known = {source.id: each for source, each in zip(asking, told, strict=True)}
     settled = [_settle(each, known, candidates) for each, candidates in zip(asked, meant, strict=True)]
     return [_sellable(each) for each in settled] if for_order else settled
+
+
+async def hosts_offering(outside: Outside, collections: Collection[str]) -> list[str]:
+    """Returns the hosts that have one of these collections, by title."""
+    async with outside.connection() as conn:
+        sources = await store.active_sources(conn)
+    return [source.id for source in sources if any(each["id"] in collections for each in source.collections)]
 
 
 async def host_address(conn: Connection, host: str) -> str | None:

@@ -1,0 +1,127 @@
+"""What anybody may learn of open scenes and samples, over HTTP and without a credential."""
+
+from __future__ import annotations
+
+import pytest
+
+from support.scenes import ARCHIVE
+from support.serving import problem_of
+from support.stac_api import StacApi, real_items
+
+
+@pytest.fixture
+def api():
+    naip = [each for each in real_items("pystac_client_items.json") if each.get("collection") == "naip"][:20]
+    with StacApi([*real_items("100-s2.json"), *real_items("100-landsat.json"), *naip]) as running:
+        yield running
+
+
+@pytest.fixture
+async def sources(server, api):
+    listed = [
+        {**ARCHIVE["collections"][0], "id": each, "access_model": "open"}
+        for each in ("sentinel-2-l2a", "landsat-c2-l2", "naip")
+    ]
+    row = {**ARCHIVE, "id": "open-host", "title": "Open", "access_model": "open", "vendor": "open-host", "collections": listed}
+    operator = await server.operator()
+    await operator.op("catalog.admin.source_save", {**row, "connector": {"kind": "stac", "url": api.url}})
+    await operator.op("catalog.admin.source_save", {"id": "earthsearch-aws", "active": False})
+
+
+async def told(server, operation_id, **given):
+    response = await server.http.get(f"{server.base_url}/v1/op/{operation_id}", params=given)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+async def test_a_sentinel_scene(server, sources):
+    item = real_items("100-s2.json")[0]
+    info = await told(server, "catalog.info.sentinel", scene_id=item["id"])
+    assert {key: info[key] for key in ("mission", "product_level", "tile", "orbit", "baseline", "epsg")} == {
+        "mission": "Sentinel-2B", "product_level": "L2A", "tile": "13TDE", "orbit": 98, "baseline": "05.11", "epsg": 32613,
+    }  # fmt: skip
+    assert info["datetime"] == item["properties"]["datetime"]
+    bands = {band["name"]: band for band in info["bands"]}
+    assert bands["nir"] == {"name": "nir", "resolution": 10.0, "href": item["assets"]["B08"]["href"]}
+    assert list(bands)[:4] == ["coastal", "blue", "green", "red"]
+    assert {"rededge1", "rededge2", "rededge3", "nir08", "swir16", "swir22"} <= bands.keys()
+    assert info["visualizations"][0] == {"id": "true_color", "label": "True colour"}
+    assert {"ndvi", "false_color"} <= {each["id"] for each in info["visualizations"]}
+    assert (info["minzoom"], info["maxzoom"]) == (9, 14)
+    west, south, east, north = info["bounds"]
+    assert west < east <= -104.9
+    assert 39.6 < south < north < 40.7
+
+
+async def test_a_landsat_scene_and_its_name_while_the_host_is_down(server, sources, api):
+    item = real_items("100-landsat.json")[0]
+    info = await told(server, "catalog.info.landsat", scene_id=item["id"])
+    assert (info["path"], info["row"], info["tier"], info["processed"]) == (33, 32, "T1", None)
+    assert info["bounds"][0] < info["bounds"][2]
+    api.fail(500)
+    down = await told(server, "catalog.info.landsat", scene_id="LC08_L2SP_033032_20241127_20241203_02_T1")
+    assert (down["bounds"], down["processed"]) == (None, "2024-12-03")
+    assert "ndvi" in {each["id"] for each in down["visualizations"]}
+
+
+async def test_a_naip_scene(server, sources):
+    item = next(each for each in real_items("pystac_client_items.json") if each.get("collection") == "naip")
+    info = await told(server, "catalog.info.naip", scene_id=item["id"])
+    assert (info["state"], info["year"], info["gsd"], info["epsg"]) == ("mt", 2023, 0.6, 26911)
+    assert info["href"] == item["assets"]["image"]["href"]
+    assert [band["name"] for band in info["bands"]] == ["blue", "green", "red", "nir"]
+
+
+async def test_what_cannot_be_read_or_is_not_there(server, sources, api):
+    url = f"{server.base_url}/v1/op/catalog.info."
+    for family in ("sentinel", "landsat", "naip"):
+        assert problem_of(await server.http.get(url + family, params={"scene_id": "no name"}))["status"] == 422
+    missing = {
+        "sentinel": "S2A_29RKH_20200219_0_L2A",
+        "landsat": "LC08_L2SP_001062_20201031_02_T2",
+        "naip": "m_3008501_ne_16_1_20110815",
+    }
+    for family, scene_id in missing.items():
+        assert problem_of(await server.http.get(url + family, params={"scene_id": scene_id}))["status"] == 404
+    api.fail(500)
+    assert problem_of(await server.http.get(url + "sentinel", params={"scene_id": "S2A_30RKH_20200219_0_L2A"}))["status"] == 502
+
+
+async def test_the_pictures_of_families(server):
+    landsat = (await told(server, "catalog.viz.landsat"))["visualizations"]
+    [ndvi] = [each for each in landsat if each["id"] == "ndvi"]
+    assert ndvi["expression"].count("2.75") == 0 or "b4" in ndvi["expression"]
+    assert landsat[0]["bands"] == ["red", "green", "blue"]
+    naip = (await told(server, "catalog.viz.naip"))["visualizations"]
+    assert naip[0]["id"] == "true_color"
+    assert {"id", "label", "kind", "description"} <= naip[0].keys()
+
+
+async def test_samples(server, shared_data):
+    operator = await server.operator()
+    await operator.op("catalog.admin.source_save", {**ARCHIVE, "id": "showcase", "title": "Showcase"})
+    scene = {
+        "type": "Feature", "id": "YASUR", "collection": ARCHIVE["collections"][0]["id"],
+        "geometry": {"type": "Polygon", "coordinates": [[[169.43, -19.54], [169.45, -19.54], [169.45, -19.52], [169.43, -19.52], [169.43, -19.54]]]},
+        "properties": {"datetime": "2024-05-01T10:00:00Z", "gsd": 0.59, "platform": "umbra-05", "geopera:sample": True},
+        "assets": {"data": {"href": str(shared_data / "imagery" / "umbra_sar_mount_yasur.tif"), "type": "image/tiff; application=geotiff", "roles": ["data"]}},
+    }  # fmt: skip
+    private = {**scene, "id": "SOLD", "properties": {**scene["properties"], "geopera:sample": False}}
+    reply = await operator.op("catalog.admin.scenes_import", {"host": "showcase", "features": [scene, private]})
+    assert reply["imported"] == 2
+    listed = await told(server, "catalog.providers.list")
+    [provider] = [each for each in listed["providers"] if each["id"] == "showcase"]
+    assert provider == {"id": "showcase", "name": "Showcase", "sensors": ["umbra-05"], "sample_count": 1}
+    [sensor] = [each for each in listed["sensors"] if each["id"] == "umbra-05"]
+    assert (sensor["resolution"], sensor["bands"]) == (0.59, ["b1"])
+    page = await told(server, "catalog.provider.samples", provider="showcase")
+    assert [each["scene_id"] for each in page["samples"]] == ["YASUR"]
+    assert page["total"] == 1
+    info = await told(server, "catalog.info.sample", provider="showcase", scene_id="YASUR")
+    assert str(shared_data) not in str(info)
+    assert info["bounds"] == [169.43, -19.54, 169.45, -19.52]
+    assert "collection=sample" in info["thumbnail_url"]
+    for wrong in ({"provider": "showcase", "scene_id": "SOLD"}, {"provider": "nobody", "scene_id": "YASUR"}):
+        assert problem_of(await server.http.get(f"{server.base_url}/v1/op/catalog.info.sample", params=wrong))["status"] == 404
+    nobody = await server.http.get(f"{server.base_url}/v1/op/catalog.provider.samples", params={"provider": "nobody"})
+    assert problem_of(nobody)["status"] == 404
