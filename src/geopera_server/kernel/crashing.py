@@ -23,7 +23,8 @@ UPLOAD_POINTS = (
     "upload-complete-before-commit", "upload-processing", "upload-converted", "upload-result-stored",
     "upload-result-before-commit", "upload-result-committed", "upload-finish-before-commit", "upload-finished",
 )  # fmt: skip
-POINTS = (*DELIVERY_POINTS, *CHARGE_POINTS, *MONTH_POINTS, *UPLOAD_POINTS)
+COPY_POINTS = ("copy-begun", "copy-stored", "copies-stored", "copy-before-commit")
+POINTS = (*DELIVERY_POINTS, *CHARGE_POINTS, *MONTH_POINTS, *UPLOAD_POINTS, *COPY_POINTS)
 
 _armed: str | None = None
 

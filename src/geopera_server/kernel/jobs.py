@@ -15,6 +15,7 @@ import pkgutil
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -158,6 +159,24 @@ async def hasten(conn: Connection, kind: str, entity_id: str) -> None:
         "UPDATE job SET run_after = now() WHERE kind = %s AND entity_id = %s AND state = 'queued' AND run_after > now()",
         (kind, entity_id),
     )
+
+
+async def postpone(conn: Connection, kind: str, entity_id: str, until: datetime) -> bool:
+    """Makes the queued job of an entity due at another time; False when there is none, or it runs."""
+    cursor = await conn.execute(
+        "UPDATE job SET run_after = %s WHERE kind = %s AND entity_id = %s AND state = 'queued'", (until, kind, entity_id)
+    )
+    return cursor.rowcount == 1
+
+
+async def call_off(conn: Connection, kind: str, entity_id: str) -> bool:
+    """Ends the queued job of an entity, which has nothing left to do once the caller's transaction commits; False as above."""
+    cursor = await conn.execute(
+        "UPDATE job SET state = 'done', progress = 1, finished_at = now()"
+        " WHERE kind = %s AND entity_id = %s AND state = 'queued'",
+        (kind, entity_id),
+    )
+    return cursor.rowcount == 1
 
 
 async def cancel_for(conn: Connection, kind: str, entity_id: str) -> None:

@@ -12,7 +12,7 @@ from geopera_server.domains.billing.limits import require_room
 from geopera_server.domains.identity.access import require_project_write
 from geopera_server.domains.items.access import require_collection_in, require_item_write
 from geopera_server.domains.items.changing import about_to_change, changed
-from geopera_server.domains.items.copying import as_new_asset
+from geopera_server.domains.items.copies.describing import as_new_asset
 from geopera_server.domains.items.models import (
     CloudCover,
     Description,
