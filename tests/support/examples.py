@@ -40,6 +40,7 @@ async def things_of(market: Market) -> dict[str, Any]:
     budget = await owner.op("budgets.save", {"subject_type": "organization", "period": "day", "limit_credits": 10_000_000})
     return {
         "project_id": home.project_id, "projectId": home.project_id, "order_id": order["id"], "orderId": order["id"],
+        "collection_id": order["collectionId"],
         "item_id": item_id, "itemId": item_id, "asset_id": asset["id"], "geometry": market.aoi,
         "host_name": "test-archive", "host": "test-archive", "captures": market.cart()["captures"],
         "organization_id": home.organization_id, "approval_id": approval["id"],

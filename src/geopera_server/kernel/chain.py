@@ -45,7 +45,8 @@ async def write_records(ctx: Context) -> None:
     for record in ctx.lineage.records:
         parents = [{"entity_type": kind, "entity_id": entity_id} for kind, entity_id in record.parents]
         row: dict[str, Any] = {
-            "organization_id": ctx.organization_id,
+            # Named before it is asked for: an operator who acts on another organization may have none.
+            "organization_id": record.organization_id or ctx.organization_id,
             "invocation_id": ctx.invocation_id,
             "operation_id": ctx.operation_id,
             "principal_type": ctx.principal.kind,

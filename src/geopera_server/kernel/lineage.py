@@ -37,11 +37,15 @@ class LineageRecord:
     parents: tuple[Node, ...] = ()
     digest_before: str | None = None
     digest_after: str
+    organization_id: str | None = None
 
 
 @dataclass(slots=True)
 class Lineage:
-    """Collects what a call has to say; the pipeline writes and checks it before the commit."""
+    """Collects what a call has to say; the pipeline writes and checks it before the commit.
+
+    It is said to the caller's organization, unless an operator acts on another one.
+    """
 
     records: list[LineageRecord] = field(default_factory=list)
 
@@ -50,11 +54,19 @@ class Lineage:
         _check(entity)
         self.records.append(LineageRecord(kind="edge", entity=entity, parents=tuple(parents), digest_after=digest(state)))
 
-    def event(self, entity: Node, *, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    def event(
+        self, entity: Node, *, before: Mapping[str, Any], after: Mapping[str, Any], organization_id: str | None = None
+    ) -> None:
         """Records that an artifact changed from one content to another."""
         _check(entity)
         self.records.append(
-            LineageRecord(kind="event", entity=entity, digest_before=digest(before), digest_after=digest(after))
+            LineageRecord(
+                kind="event",
+                entity=entity,
+                digest_before=digest(before),
+                digest_after=digest(after),
+                organization_id=organization_id,
+            )
         )
 
     def missing(self, produces: Iterable[str]) -> list[str]:

@@ -53,6 +53,8 @@ CRONS = (
     Cron(name="billing.cleanup_deleted_orgs", every=DAY, offset=timedelta(hours=2)),
     Cron(name="billing.reconciliation.run_all", every=DAY, offset=timedelta(hours=3)),
     Cron(name="billing.dlq.replay", every=HOUR, offset=timedelta(minutes=10)),
+    Cron(name="items.expire_batch", every=HOUR, offset=timedelta(minutes=20)),
+    Cron(name="items.admin.purge", every=DAY, offset=timedelta(hours=4)),
 )
 OPERATIONS = frozenset(cron.name for cron in CRONS)
 

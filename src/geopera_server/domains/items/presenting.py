@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from geopera_server.domains.items.shapes import Asset, CollectionResponse, ItemFull, ItemResponse
+from geopera_server.domains.items.rules import joined_bbox
+from geopera_server.domains.items.shapes import Asset, CollectionFull, CollectionRow, ItemFull, ItemResponse, TimeRange
 
 Row = Mapping[str, Any]
 
@@ -87,9 +88,9 @@ def as_asset(row: Row) -> Asset:
     )
 
 
-def as_collection_response(row: Row, *, item_count: int) -> CollectionResponse:
+def as_collection_response(row: Row, *, item_count: int) -> CollectionRow:
     """Returns a collection with how many live items it holds."""
-    return CollectionResponse(
+    return CollectionRow(
         id=row["id"],
         project_id=row["project_id"],
         name=row["name"],
@@ -105,6 +106,21 @@ def as_collection_response(row: Row, *, item_count: int) -> CollectionResponse:
         updated_at=row["updated_at"],
         deleted_at=row["deleted_at"],
     )
+
+
+def as_collection_full(row: Row, figures: Row) -> CollectionFull:
+    """Returns a collection with the figures that the store has summed over its live items."""
+    return CollectionFull(
+        **as_collection_response(row, item_count=figures["items"]),
+        bbox=joined_bbox(figures),
+        datetime_range=time_range(figures),
+        storage_bytes=figures["storage_bytes"],
+    )
+
+
+def time_range(figures: Row) -> TimeRange | None:
+    """Returns from when to when items are; None where there are none."""
+    return None if figures["starts"] is None else TimeRange(start=figures["starts"], end=figures["ends"])
 
 
 def storage_bytes(assets: Sequence[Row]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime as Time  # noqa: N812  (a field has that name)
-from typing import Any
+from typing import Any, Literal
 
 from psycopg.types.json import Jsonb
 from shapely.geometry import shape
@@ -16,7 +16,7 @@ from geopera_server.domains.items import rules, store
 from geopera_server.domains.items.changing import about_to_change, changed
 from geopera_server.domains.items.lineage import asset_state, collection_state, item_state
 from geopera_server.domains.items.presenting import as_collection_response, as_item_response
-from geopera_server.domains.items.store import changing
+from geopera_server.domains.items.store import changing, collections
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.errors import Conflict, NotFound
 from geopera_server.kernel.geometry import extents
@@ -172,7 +172,7 @@ def _item_row(ctx: Context, new: NewItem) -> dict[str, Any]:
     }
 
 
-def place_columns(geometry: Mapping[str, Any] | None, bbox: Sequence[float] | None = None) -> dict[str, Any]:
+def place_columns(geometry: dict[str, Any] | None, bbox: Sequence[float] | None = None) -> dict[str, Any]:
     """Returns the columns that say where an item is; searches go by its extents."""
     if geometry is None:
         return {"geometry": None, "bbox": None, "extent": None, "extent_across": None}
@@ -202,21 +202,33 @@ def _asset_row(ctx: Context, item: Row, new: NewAsset) -> dict[str, Any]:
     }
 
 
-async def ensure_order_collection(ctx: Context, *, project_id: str, order_id: str, name: str) -> str:
-    """Returns the collection that holds what an order delivers, made on the first call; a taken name gets a number."""
-    wanted = {"organization_id": ctx.organization_id, "project_id": project_id, "source_type": "order", "source_id": order_id}
+async def ensure_collection_for(
+    ctx: Context, *, project_id: str, source_type: Literal["order", "upload", "job"], source_id: str, name: str
+) -> str:
+    """Returns the live collection for what an order, an upload or a job makes, made on the first call and kept to the commit.
+
+    A taken name gets a number.
+    """
+    wanted = {"project_id": project_id, "source_type": source_type, "source_id": source_id}
     for spelling in spellings(name, longest=rules.MAX_COLLECTION_NAME):
-        found = await store.collection_of_order(ctx.conn, ctx.organization_id, order_id)
+        found = await collections.keep_collection_of(ctx.conn, ctx.organization_id, source_type, source_id)
         if found is not None:
-            return str(found["id"])
-        made = await store.insert_collection(ctx.conn, {**wanted, "id": new_id(), "name": spelling, "at": ctx.now})
+            return found
+        values = {"organization_id": ctx.organization_id, **wanted, "name": spelling, "auto_created": True, "at": ctx.now}
+        made = await collections.insert_collection(ctx.conn, {**collections.PLAIN, **values, "id": new_id()})
         if made is not None:
-            _tell_of_collection(ctx, made)
+            tell_of_collection(ctx, made)
             return str(made["id"])
     raise AssertionError("unreachable: spellings never end")
 
 
-def _tell_of_collection(ctx: Context, made: Row) -> None:
+async def ensure_order_collection(ctx: Context, *, project_id: str, order_id: str, name: str) -> str:
+    """Returns the collection that holds what an order delivers, made on the first call."""
+    return await ensure_collection_for(ctx, project_id=project_id, source_type="order", source_id=order_id, name=name)
+
+
+def tell_of_collection(ctx: Context, made: Row) -> None:
+    """Records how a new collection came about, and tells of it by collection.created."""
     ctx.lineage.edge(("collection", made["id"]), state=collection_state(made), parents=[("project", made["project_id"])])
     ctx.emit(
         "collection.created",

@@ -25,6 +25,22 @@ def bbox_of(geometry: BaseGeometry) -> list[float]:
     return [west, south, east, north]
 
 
+def joined_bbox(row: Mapping[str, Any]) -> list[float] | None:
+    """Returns the box around many items from their least and greatest edges; None when nobody knows where they are.
+
+    `west_360` and `east_360` are edges with the degrees west of Greenwich counted on from 180; they serve where an item lies
+    `across` the antimeridian and none `on_zero`, the prime meridian.
+    """
+    if row["west"] is None:
+        return None
+    if not row["across"]:
+        return [row["west"], row["south"], row["east"], row["north"]]
+    if row["on_zero"]:
+        return [-180.0, row["south"], 180.0, row["north"]]
+    west, east = row["west_360"], row["east_360"]
+    return [west if west <= 180 else west - 360, row["south"], east - 360 if east > 180 else east, row["north"]]
+
+
 def period_of(at: datetime | None, start: datetime | None, end: datetime | None) -> tuple[datetime, datetime]:
     """Returns first and last moment of an item; raises ValueError for one without any time or that ends before it starts."""
     known = [moment for moment in (at, start, end) if moment is not None]

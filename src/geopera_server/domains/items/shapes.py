@@ -80,7 +80,7 @@ class ItemFull(ItemResponse):
     default_profile_id: str | None
 
 
-class CollectionResponse(TypedDict):
+class CollectionRow(TypedDict):
     """A collection of items in a project."""
 
     id: str
@@ -97,6 +97,29 @@ class CollectionResponse(TypedDict):
     created_at: Time
     updated_at: Time
     deleted_at: Time | None
+
+
+class TimeRange(TypedDict):
+    """From the earliest to the latest moment that items show."""
+
+    start: Time
+    end: Time
+
+
+class CollectionFull(CollectionRow):
+    """A collection with what its live items cover and take."""
+
+    bbox: list[float] | None
+    datetime_range: TimeRange | None
+    storage_bytes: int
+
+
+class CollectionList(TypedDict):
+    """The collections of a project, and how many of its items are in none."""
+
+    collections: list[CollectionRow]
+    total: int
+    uncollected_count: int
 
 
 class ItemPage(TypedDict):

@@ -59,6 +59,13 @@ async def usage_in(conn: Connection, organization_id: str, periods: Sequence[Per
     ]
 
 
+async def usage_of_project(conn: Connection, organization_id: str, project_id: str, at: datetime) -> tuple[int, int]:
+    """Returns the tiles asked for and the credits spent in a live project in the UTC month of a time."""
+    period = rules.months_until(at, 1)[0]
+    rows = await store.projects_in(conn, organization_id, rules.days_of(period), (period["start"], period["end"]))
+    return next(((row["tile_requests"], row["credits"]) for row in rows if row["project_id"] == project_id), (0, 0))
+
+
 async def billable_usage(conn: Connection, organization_id: str, start: datetime, end: datetime) -> BillableUsage:
     """Returns what is charged for beyond the plan from start up to end, in whole UTC days and whole units.
 

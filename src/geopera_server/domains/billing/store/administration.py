@@ -63,7 +63,8 @@ async def obstacles_of(conn: Connection, organization_id: str) -> Row:
         " EXISTS (SELECT FROM topup t WHERE t.organization_id = %(id)s AND (t.state IN ('created', 'confirming',"
         "  'requires_action') OR (t.state = 'succeeded' AND t.ledger_entry_id IS NULL))) AS paying,"
         " EXISTS (SELECT FROM job j WHERE j.organization_id = %(id)s AND j.state IN ('queued', 'running')"
-        "  AND NOT starts_with(j.kind, 'billing.') AND j.kind NOT IN ('payment_method.forget', 'objects.erase')) AS running,"
+        "  AND NOT starts_with(j.kind, 'billing.') AND j.kind NOT IN"
+        "  ('payment_method.forget', 'objects.erase', 'upload.erase')) AS running,"
         " EXISTS (SELECT FROM orders r WHERE r.organization_id = %(id)s"
         "  AND r.status IN ('created', 'processing', 'fulfilling', 'placement_failed')) AS undelivered",
         {"id": organization_id},

@@ -14,7 +14,7 @@ from geopera_server.domains.identity import rules
 from geopera_server.domains.identity.access import is_org_billing, own_organization, require_human
 from geopera_server.domains.identity.bootstrap import Profile, create_organization
 from geopera_server.domains.identity.lineage import project_state
-from geopera_server.domains.identity.operations.projects import as_project_response
+from geopera_server.domains.identity.presenting import as_project_response
 from geopera_server.domains.identity.store import organizations, users
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.errors import InvalidInput, NotFound

@@ -14,7 +14,9 @@ from geopera_server.domains.billing.limits import require_room
 from geopera_server.domains.identity.access import project_access, require_project_admin
 from geopera_server.domains.identity.bootstrap import create_project
 from geopera_server.domains.identity.lineage import project_state
+from geopera_server.domains.identity.presenting import ProjectRow, as_project_response
 from geopera_server.domains.identity.store import organizations, projects
+from geopera_server.domains.projects.work import open_jobs
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.errors import Conflict, NotFound
 from geopera_server.kernel.operation import operation
@@ -74,18 +76,6 @@ class ProjectListInput(BaseModel):
 
 class ProjectGetInput(BaseModel):
     project_id: str
-
-
-class ProjectRow(TypedDict):
-    id: str
-    organization_id: str
-    name: str
-    description: str | None
-    gcs_bucket_name: str | None
-    gcs_region: str
-    is_archived: bool
-    created_at: datetime
-    updated_at: datetime
 
 
 class ProjectListRow(ProjectRow):
@@ -193,7 +183,7 @@ async def get(ctx: Context, given: ProjectGetInput) -> ProjectFull:
         **_list_row(row),
         "collection_count": row["collection_count"],
         "open_orders": row["open_orders"],
-        "running_jobs": 0,
+        "running_jobs": await open_jobs(ctx.conn, access.organization_id, access.id),
     }
 
 
@@ -220,21 +210,6 @@ async def _change(
     if archives:
         ctx.emit("project.archived", ("project", project_id), as_project_response(after), project_id=project_id)
     return ProjectResponse.model_validate(as_project_response(after))
-
-
-def as_project_response(row: Row) -> ProjectRow:
-    """Returns a project as replies and events show it; there is a storage prefix and no bucket of its own."""
-    return {
-        "id": row["id"],
-        "organization_id": row["organization_id"],
-        "name": row["name"],
-        "description": row["description"],
-        "gcs_bucket_name": None,
-        "gcs_region": row["region"],
-        "is_archived": row["is_archived"],
-        "created_at": row["created_at"],
-        "updated_at": row["updated_at"],
-    }
 
 
 def _list_row(row: Row) -> ProjectListRow:

@@ -113,27 +113,6 @@ async def collection_of(conn: Connection, organization_id: str, collection_id: s
     return await cursor.fetchone()
 
 
-async def collection_of_order(conn: Connection, organization_id: str, order_id: str) -> Row | None:
-    """The live collection that the platform made for an order."""
-    cursor = await conn.execute(
-        "SELECT * FROM collection WHERE organization_id = %s AND source_type = 'order' AND source_id = %s"
-        " AND deleted_at IS NULL",
-        (organization_id, order_id),
-    )
-    return await cursor.fetchone()
-
-
-async def insert_collection(conn: Connection, row: Mapping[str, Any]) -> Row | None:
-    """Adds a collection that the platform makes; None when its name or its source has one already."""
-    cursor = await conn.execute(
-        "INSERT INTO collection (id, organization_id, project_id, name, auto_created, source_type, source_id, created_at,"
-        " updated_at) VALUES (%(id)s, %(organization_id)s, %(project_id)s, %(name)s, true, %(source_type)s, %(source_id)s,"
-        " %(at)s, %(at)s) ON CONFLICT DO NOTHING RETURNING *",
-        row,
-    )
-    return await cursor.fetchone()
-
-
 async def insert_item(conn: Connection, row: Mapping[str, Any]) -> Row | None:
     """Adds an item; None when its stac_id is taken in the project."""
     cursor = await conn.execute(
