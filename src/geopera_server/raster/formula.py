@@ -240,7 +240,8 @@ def _truth(operation: Callable[..., Any]) -> Callable[[Floats, Floats], Floats]:
 
     def told(one: Floats, other: Floats) -> Floats:
         nothing = one.dtype.type(np.nan)
-        return np.where(np.isnan(one) | np.isnan(other), nothing, operation(one, other).astype(one.dtype))
+        told_of = operation(one, other).astype(one.dtype)
+        return np.asarray(np.where(np.isnan(one) | np.isnan(other), nothing, told_of))
 
     return told
 
@@ -250,7 +251,7 @@ def _not(value: Floats) -> Floats:
 
 
 def _where(condition: Floats, yes: Floats, no: Floats) -> Floats:
-    return np.where(np.isnan(condition), condition, np.where(condition != 0, yes, no))
+    return np.asarray(np.where(np.isnan(condition), condition, np.where(condition != 0, yes, no)))
 
 
 def _clip(value: Floats, low: Floats, high: Floats) -> Floats:

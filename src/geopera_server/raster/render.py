@@ -7,6 +7,7 @@ are given before sampling when that means fewer pixels.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,16 +20,16 @@ from geopera_server.raster.readers import POOL, Reader, Target
 from geopera_server.raster.stretch import default_rescale, rescale_of
 from geopera_server.raster.terrain import in_terrain, sea_level, sea_level_tile
 from geopera_server.raster.tiles.choosing import bands_of, nearest_only
-from geopera_server.raster.tiles.colouring import Packed, in_categories, in_colormap, in_grey_or_colour
+from geopera_server.raster.tiles.colouring import TRANSPARENT, Packed, in_categories, in_colormap, in_grey_or_colour
 from geopera_server.raster.tiles.cutting import inside_aoi
 from geopera_server.raster.tiles.encoding import FORMATS, Format, encoded, encoded_exactly, transparent
 from geopera_server.raster.tiles.levels import Part
 from geopera_server.raster.tiles.measuring import BandStats, RasterStats, statistics
 from geopera_server.raster.tiles.mercator import MAX_ZOOM, Tile
 from geopera_server.raster.tiles.overviewing import evaluated
-from geopera_server.raster.tiles.placing import Placed, blocks_of, placed
+from geopera_server.raster.tiles.placing import Placed, Strip, blocks_of, placed
 from geopera_server.raster.tiles.rendering import Rendering
-from geopera_server.raster.tiles.sampling import bilinear, nearest
+from geopera_server.raster.tiles.sampling import Bools, bilinear, nearest
 from geopera_server.raster.tiles.telling import TileInfo, info
 from geopera_server.raster.tiles.values import Values, read_values
 
@@ -49,6 +50,8 @@ __all__ = [
 ]
 
 PLAIN = Rendering()
+
+Brush = Callable[[Values], Packed]
 
 
 def tile(
@@ -89,11 +92,11 @@ def thumbnail(target: Target, rendering: Rendering | None = None, *, width: int 
         fitting = [level for level in facts.levels if level.width >= wide and level.height >= high]
         level = fitting[-1] if fitting else facts.levels[0]
         bands = bands_of(facts, wished)
+        brush = _brush(reader, wished, None)
         values = _read(reader, wished, bands, level, Part(0, 0, level.width, level.height))
-        picture = _picture(reader, wished, _formula(wished, values), None)
+        picture = brush(values) if brush is not None else np.zeros((level.height, level.width), dtype=np.uint32)
         smooth = not facts.categorical and wished.categories is None
-    packed = np.zeros((level.height, level.width), dtype=np.uint32) if picture is None else np.ascontiguousarray(picture)
-    image = Image.frombuffer("RGBA", (level.width, level.height), packed, "raw", "RGBA", 0, 1)
+    image = Image.frombuffer("RGBA", (level.width, level.height), np.ascontiguousarray(picture), "raw", "RGBA", 0, 1)
     fitted = image.resize((wide, high), Image.Resampling.BOX if smooth and share < 1 else Image.Resampling.NEAREST)
     return encoded(np.asarray(fitted).view(np.uint32)[..., 0], "jpeg", 85)
 
@@ -110,13 +113,10 @@ def _tile(reader: Reader, rendering: Rendering, wanted: Tile, aoi: dict[str, Any
         return None
     whole = _canvas(rendering, wanted.size)
     for block, found in parts:
-        drawn = _block(reader, rendering, bands, found, aoi)
-        if drawn is None:
-            return None
-        if (block.width, block.height) == (wanted.size, wanted.size):
-            whole = drawn
-        else:
-            whole[block.row : block.row + block.height, block.column : block.column + block.width] = drawn
+        across = slice(block.column, block.column + block.width)
+        for top, drawn in _strips(reader, rendering, bands, found, aoi):
+            row = block.row + top
+            whole[row : row + len(drawn), across] = drawn
     if inside is not None:
         whole = np.where(inside, whole, _canvas(rendering, wanted.size))
     return whole if rendering.terrain or whole.any() else None
@@ -126,31 +126,34 @@ def _canvas(rendering: Rendering, size: int) -> Packed:
     return sea_level(size).copy() if rendering.terrain else np.zeros((size, size), dtype=np.uint32)
 
 
-def _block(
+def _strips(
     reader: Reader, rendering: Rendering, bands: tuple[int, ...], found: Placed, aoi: dict[str, Any] | None
-) -> Packed | None:
+) -> Iterator[tuple[int, Packed]]:
+    """The colours of a block, some rows at a time, with the first row of each; none when nothing in it has data."""
     values = _read(reader, rendering, bands, found.level, found.part)
+    brush = _brush(reader, rendering, aoi)
+    if brush is None or (values.valid is not None and not values.valid.any()):
+        return
     if not nearest_only(reader.facts, rendering):
-        pixels = bilinear(values.pixels, values.valid, found)
-        if not rendering.terrain and rendering.formula is None and reader.facts.dtype == "uint8":
-            pixels = np.rint(pixels).astype(np.uint8)
-        return _coloured(reader, rendering, Values(pixels, _seen(values, found)), aoi)
-    fewer = found.part.width * found.part.height <= found.block.width * found.block.height
-    if fewer and not rendering.terrain:
-        drawn = _coloured(reader, rendering, values, aoi)
-        if drawn is None:
-            return None
-        sampled = nearest(drawn, found)
-        return sampled if found.inside is None else np.where(found.inside, sampled, np.uint32(0))
-    return _coloured(reader, rendering, Values(nearest(values.pixels, found), _seen(values, found)), aoi)
+        for strip in found.strips():
+            pixels = bilinear(values.pixels, values.valid, strip)
+            yield strip.top, brush(Values(pixels, _seen(values, strip)))
+    elif rendering.terrain or found.part.width * found.part.height > found.block.width * found.block.height:
+        for strip in found.strips():
+            yield strip.top, brush(Values(nearest(values.pixels, strip), _seen(values, strip)))
+    else:
+        drawn = brush(values)
+        for strip in found.strips():
+            sampled = nearest(drawn, strip)
+            yield strip.top, sampled if strip.inside is None else np.where(strip.inside, sampled, TRANSPARENT)
 
 
-def _seen(values: Values, found: Placed) -> Any:
+def _seen(values: Values, strip: Strip) -> Bools | None:
     """Where the sampled pixels are valid and lie in the raster at all."""
-    seen = None if values.valid is None else nearest(values.valid, found)
-    if found.inside is None:
+    seen = None if values.valid is None else nearest(values.valid, strip)
+    if strip.inside is None:
         return seen
-    return found.inside if seen is None else seen & found.inside
+    return strip.inside if seen is None else seen & strip.inside
 
 
 def _read(reader: Reader, rendering: Rendering, bands: tuple[int, ...], level: Any, part: Part) -> Values:
@@ -159,33 +162,32 @@ def _read(reader: Reader, rendering: Rendering, bands: tuple[int, ...], level: A
     return read_values(reader, level, part, bands, nodata=rendering.nodata, all_bands=rendering.formula is not None)
 
 
-def _formula(rendering: Rendering, values: Values) -> Values:
-    return values if rendering.formula is None else evaluated(rendering.formula, values)
+def _brush(reader: Reader, rendering: Rendering, aoi: dict[str, Any] | None) -> Brush | None:
+    """What turns values into colours; None when the raster has no valid pixel to take a stretch from."""
+    formula = rendering.formula
+    if formula is None:
+        return _plain_brush(reader, rendering, aoi)
+    brush = _plain_brush(reader, rendering, aoi)
+    return None if brush is None else lambda values: brush(evaluated(formula, values))
 
 
-def _coloured(reader: Reader, rendering: Rendering, values: Values, aoi: dict[str, Any] | None) -> Packed | None:
-    values = _formula(rendering, values)
-    if rendering.terrain:
-        return in_terrain(values.pixels[0], values.valid, invert=rendering.invert)
-    return _picture(reader, rendering, values, aoi)
-
-
-def _picture(reader: Reader, rendering: Rendering, values: Values, aoi: dict[str, Any] | None) -> Packed | None:
-    """The colours of the values; None when the raster has no valid pixel to take a stretch from."""
+def _plain_brush(reader: Reader, rendering: Rendering, aoi: dict[str, Any] | None) -> Brush | None:
     facts = reader.facts
-    named = class_colours(rendering.colormap) if rendering.colormap is not None else None
-    by_value = rendering.categories or named
-    if by_value is not None:
-        return in_categories(values, by_value)
+    if rendering.terrain:
+        return lambda values: in_terrain(values.pixels[0], values.valid, invert=rendering.invert)
+    by_value = rendering.categories or (class_colours(rendering.colormap) if rendering.colormap is not None else None)
     as_is = rendering.rescale is None and rendering.formula is None and rendering.colormap is None and facts.finished
-    if as_is and facts.palette is not None:
-        return in_categories(values, tuple((float(value), colour) for value, colour in facts.palette.items()))
+    if by_value is None and as_is and facts.palette is not None:
+        by_value = tuple((float(value), colour) for value, colour in facts.palette.items())
+    if by_value is not None:
+        return lambda values: in_categories(values, by_value)
     ranges = rendering.rescale
     if ranges is None and not as_is:
         try:
             ranges = rescale_of(reader, rendering, aoi)
         except NoValidPixels:
             return None
-    if rendering.colormap is not None:
-        return in_colormap(values, ranges[0] if ranges else None, colormap(rendering.colormap))
-    return in_grey_or_colour(values, ranges)
+    if rendering.colormap is None:
+        return lambda values: in_grey_or_colour(values, ranges)
+    table, only = colormap(rendering.colormap), ranges[0] if ranges else None
+    return lambda values: in_colormap(values, only, table)

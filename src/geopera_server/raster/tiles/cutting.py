@@ -58,7 +58,7 @@ def part_around(aoi: dict[str, Any], facts: Facts, level: Level) -> tuple[Part, 
     column, row = min(int(left), level.width - 1), min(int(top), level.height - 1)
     wide, high = max(1, int(np.ceil(right)) - column), max(1, int(np.ceil(bottom)) - row)
     part = Part(column, row, min(wide, level.width - column), min(high, level.height - row))
-    return part, pixels_inside(scaled, Level(level.width, level.height, 1, 1, stored=True).window(part))
+    return part, pixels_inside(scaled, Level(level.width, level.height, 1, 1).window(part))
 
 
 def _in_mercator(aoi: dict[str, Any]) -> BaseGeometry:

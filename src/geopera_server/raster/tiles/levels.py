@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 # What one read may decode; a Cloud Optimized GeoTIFF needs 1 to 5 MB for a tile of 512 pixels.
 MAX_DECODED_BYTES = 256 * MEGABYTE
 MAX_BLOCK_BYTES = 64 * MEGABYTE
-MAX_PART_PX = 4_000_000
+MAX_PART_PX = 2_000_000
+SMALLEST_PX = 256
 # An overview this little too coarse is still taken, as GDAL does: its pixels are then at most 1.2 of the tile's.
 COARSER = 1.2
 
@@ -36,14 +37,15 @@ class Part:
 class Level:
     """A raster at one of its resolutions; `x` and `y` say how many full pixels lie under one pixel of it.
 
-    `stored` tells the raster itself and its overviews from a level that is made by leaving pixels out.
+    `thinning` is 1 for the raster itself and its overviews; else, of so many pixels of the next finer one of those, in
+    each direction, only one is taken.
     """
 
     width: int
     height: int
     x: float
     y: float
-    stored: bool
+    thinning: int = 1
 
     def window(self, part: Part) -> Window:
         """The full pixels under a part, in fractions where the level's size is no divisor of the raster's."""
@@ -51,22 +53,30 @@ class Level:
 
 
 def levels_of(width: int, height: int, overviews: list[int]) -> tuple[Level, ...]:
-    """The stored levels from fine to coarse, then thinned-out ones until one fits into 256 pixels."""
-    levels = [_level(width, height, factor, stored=True) for factor in (1, *sorted(overviews))]
-    while max(levels[-1].width, levels[-1].height) > 256:
-        factor = 2 ** math.floor(math.log2(max(levels[-1].x, levels[-1].y) * 2 + 0.5))
-        levels.append(_level(width, height, factor, stored=False))
+    """The levels from fine to coarse; where overviews lie further apart than a factor of 2, thinned-out ones between.
+
+    The last of them fits into 256 pixels.
+    """
+    stored = [1, *sorted(factor for factor in set(overviews) if factor > 1)]
+    levels: list[Level] = []
+    for factor, following in zip(stored, [*stored[1:], math.inf], strict=True):
+        levels.append(_level(width, height, factor, 1))
+        thinning = 2
+        while factor * thinning < following and max(levels[-1].width, levels[-1].height) > SMALLEST_PX:
+            levels.append(_level(width, height, factor * thinning, thinning))
+            thinning *= 2
     return tuple(levels)
 
 
-def _level(width: int, height: int, factor: int, *, stored: bool) -> Level:
+def _level(width: int, height: int, factor: int, thinning: int) -> Level:
     wide, high = max(1, -(-width // factor)), max(1, -(-height // factor))
-    return Level(wide, high, width / wide, height / high, stored)
+    return Level(wide, high, width / wide, height / high, thinning)
 
 
 def best_level(levels: tuple[Level, ...], full_px: float) -> int:
-    """The index of the coarsest level that still shows every pixel of a picture whose pixels are `full_px` wide."""
-    fitting = [index for index, level in enumerate(levels) if max(level.x, level.y) <= full_px * COARSER]
+    """The index of the coarsest stored level that shows every pixel of a picture whose pixels are `full_px` wide."""
+    stored = [index for index, level in enumerate(levels) if level.thinning == 1]
+    fitting = [index for index in stored if max(levels[index].x, levels[index].y) <= full_px * COARSER]
     return fitting[-1] if fitting else 0
 
 
@@ -81,17 +91,19 @@ def check_cost(facts: Facts, level: Level, part: Part, bands: int) -> None:
 
 
 def decoded_bytes(facts: Facts, level: Level, part: Part, bands: int) -> float:
-    """The bytes that GDAL decodes for a part: whole blocks, of all bands where they are stored together."""
-    across, down = part.width * level.x, part.height * level.y
-    if level.stored:
-        across, down = float(part.width), float(part.height)
-    planes = facts.band_count if facts.interleaved else bands
+    """The bytes that GDAL decodes for a part: whole blocks, of all bands where they are stored together.
+
+    Overviews are taken to have blocks as large as the raster's, or as themselves where they are smaller.
+    """
     if not facts.random_access:
         return float(facts.width) * facts.height * facts.band_count * facts.itemsize
-    wide, high = facts.block
-    columns = min(part.width, across / wide + 1) * wide
-    rows = min(part.height, down / high + 1) * high
-    if level.stored and level.x > 1:
-        # Overviews have blocks of their own, about as large as those of the raster but never larger than the level.
-        columns, rows = min(columns, level.width + wide), min(rows, level.height + high)
-    return columns * rows * planes * facts.itemsize
+    across = _decoded(part.width, level.width, level.thinning, facts.block[0])
+    down = _decoded(part.height, level.height, level.thinning, facts.block[1])
+    return across * down * (facts.band_count if facts.interleaved else bands) * facts.itemsize
+
+
+def _decoded(pixels: int, size: int, thinning: int, block: int) -> float:
+    """How many pixels in one direction are decoded to give so many of them, a thinning apart."""
+    span = pixels * thinning
+    blocks = min(pixels, span / block + 1)
+    return min(blocks * min(block, size * thinning), size * thinning)

@@ -27,6 +27,7 @@ Floats32 = npt.NDArray[np.float32]
 TOLERANCE_PX = 0.05
 CELLS_PX = (64, 32, 16, 8, 1)
 MARGIN_DEGREES = 0.01
+STRIP_ROWS = 32
 _KEPT_TRANSFORMERS = 32
 
 _of_thread = threading.local()
@@ -43,19 +44,72 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Placed:
-    """Where a block's pixels lie in a part of one level.
+class Lattice:
+    """Full-resolution columns `x` and rows `y` at the nodes of a lattice over a block, (down, across)."""
+
+    columns: Floats
+    rows: Floats
+    x: Floats
+    y: Floats
+
+    @property
+    def scale(self) -> float:
+        """Full pixels per tile pixel, at the middle of what is there, in the direction in which they are fewest."""
+        across = np.hypot(np.diff(self.x, axis=1), np.diff(self.y, axis=1)) / np.diff(self.columns)
+        down = np.hypot(np.diff(self.x, axis=0), np.diff(self.y, axis=0)) / np.diff(self.rows)[:, None]
+        sides = [float(np.median(side[np.isfinite(side)])) for side in (across, down) if np.isfinite(side).any()]
+        return min(sides, default=1.0)
+
+    def part(self, level: Level) -> Part | None:
+        seen = np.isfinite(self.x) & np.isfinite(self.y)
+        if not seen.any():
+            return None
+        x, y = self.x[seen] / level.x, self.y[seen] / level.y
+        # A pixel more on each side: neighbours for interpolation, and room for the lattice's own error.
+        left, right = max(0.0, np.floor(x.min()) - 1), min(level.width, np.ceil(x.max()) + 2)
+        top, bottom = max(0.0, np.floor(y.min()) - 1), min(level.height, np.ceil(y.max()) + 2)
+        if left >= right or top >= bottom:
+            return None
+        return Part(int(left), int(top), int(right - left), int(bottom - top))
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Where some rows of a block, from `top` on, lie in a part of a level.
 
     `x` and `y` are fractional columns and rows of the part at the pixels' centres. Where a grid lies straight under the
     tile, `x` has only columns (1, width) and `y` only rows (height, 1). `inside` is None when all pixels lie in the part.
     """
 
-    block: Block
-    level: Level
-    part: Part
+    top: int
     x: Floats32
     y: Floats32
     inside: npt.NDArray[np.bool_] | None
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A block laid over a part of a level; its pixels' places are told in strips that stay in a processor's cache."""
+
+    block: Block
+    level: Level
+    part: Part
+    lattice: Lattice
+
+    def strips(self) -> Iterator[Strip]:
+        lattice, part = self.lattice, self.part
+        x, y = lattice.x / self.level.x - part.column, lattice.y / self.level.y - part.row
+        contained = _within(x, part.width) and _within(y, part.height)
+        across = [_spread(_thin(nodes), lattice.columns, self.block.width) for nodes in (x, y)]
+        step = int(lattice.rows[1] - lattice.rows[0])
+        for top in range(0, self.block.height, STRIP_ROWS):
+            count = min(STRIP_ROWS, self.block.height - top)
+            place = top + np.arange(count, dtype=np.float32)
+            column, row = (_rows_at(nodes, place / np.float32(step)) for nodes in across)
+            inside = None
+            if not contained:
+                inside = (column >= 0) & (column < part.width) & (row >= 0) & (row < part.height)
+            yield Strip(top, column, row, inside)
 
 
 def blocks_of(facts: Facts, tile: Tile) -> Iterator[Block]:
@@ -86,98 +140,64 @@ def placed(facts: Facts, tile: Tile, block: Block) -> Placed | None:
         if part is None:
             return None
         if part.width * part.height <= MAX_PART_PX or index == len(facts.levels) - 1:
-            return lattice.over(block, level, part)
+            return Placed(block, level, part, lattice)
         index += 1
 
 
-@dataclass(frozen=True)
-class _Lattice:
-    """Full-resolution columns `x` and rows `y` at the nodes of a lattice over a block, (down, across)."""
-
-    columns: Floats
-    rows: Floats
-    x: Floats
-    y: Floats
-
-    @property
-    def scale(self) -> float:
-        """Full pixels per tile pixel, at the middle of what is there, in the direction in which they are fewest."""
-        across = np.hypot(np.diff(self.x, axis=1), np.diff(self.y, axis=1)) / np.diff(self.columns)
-        down = np.hypot(np.diff(self.x, axis=0), np.diff(self.y, axis=0)) / np.diff(self.rows)[:, None]
-        sides = [float(np.median(side[np.isfinite(side)])) for side in (across, down) if np.isfinite(side).any()]
-        return min(sides, default=1.0)
-
-    def part(self, level: Level) -> Part | None:
-        seen = np.isfinite(self.x) & np.isfinite(self.y)
-        if not seen.any():
-            return None
-        x, y = self.x[seen] / level.x, self.y[seen] / level.y
-        # A pixel more on each side: neighbours for interpolation, and room for the lattice's own error.
-        left, right = max(0.0, np.floor(x.min()) - 1), min(level.width, np.ceil(x.max()) + 2)
-        top, bottom = max(0.0, np.floor(y.min()) - 1), min(level.height, np.ceil(y.max()) + 2)
-        if left >= right or top >= bottom:
-            return None
-        return Part(int(left), int(top), int(right - left), int(bottom - top))
-
-    def over(self, block: Block, level: Level, part: Part) -> Placed:
-        x, y = self.x / level.x - part.column, self.y / level.y - part.row
-        whole_x, whole_y = self._spread(x, block), self._spread(y, block)
-        inside = None
-        if not (_within(x, part.width) and _within(y, part.height)):
-            inside = (whole_x >= 0) & (whole_x < part.width) & (whole_y >= 0) & (whole_y < part.height)
-        return Placed(block, level, part, whole_x, whole_y, inside)
-
-    def _spread(self, nodes: Floats, block: Block) -> Floats32:
-        """Values at all pixel centres of the block, interpolated between the nodes."""
-        if not np.ptp(nodes, axis=0).any():
-            nodes = nodes[:1]
-        elif not np.ptp(nodes, axis=1).any():
-            nodes = nodes[:, :1]
-        values = nodes.astype(np.float32)
-        if values.shape[1] > 1:
-            values = _stretched(values.T, self.columns, block.width).T
-        if values.shape[0] > 1:
-            values = _stretched(values, self.rows, block.height)
-        return values
+def _thin(nodes: Floats) -> Floats32:
+    """The nodes as float32, reduced to one row or one column where the others only repeat it."""
+    if not np.ptp(nodes, axis=0).any():
+        nodes = nodes[:1]
+    elif not np.ptp(nodes, axis=1).any():
+        nodes = nodes[:, :1]
+    return nodes.astype(np.float32)
 
 
-def _stretched(nodes: Floats32, places: Floats, count: int) -> Floats32:
-    """Interpolates linearly along the first axis from nodes at `places` (whole numbers + ½) to 0.5, 1.5, ... count - 0.5."""
-    if len(places) == count:
-        return np.ascontiguousarray(nodes)
-    step = int(places[1] - places[0])
-    share = (np.arange(step, dtype=np.float32) / np.float32(step))[None, :, None]
-    spread = np.diff(nodes, axis=0)[:, None, :] * share
-    spread += nodes[:-1, None, :]
-    flat: Floats32 = spread.reshape(-1, nodes.shape[1])[:count]
-    return flat
+def _spread(nodes: Floats32, columns: Floats, count: int) -> Floats32:
+    """Values at the centres of all `count` columns, for each row of nodes."""
+    step = int(columns[1] - columns[0])
+    if nodes.shape[1] == 1 or step == 1:
+        return nodes
+    share = np.arange(step, dtype=np.float32) / np.float32(step)
+    wide = np.diff(nodes, axis=1)[:, :, None] * share
+    wide += nodes[:, :-1, None]
+    whole: Floats32 = wide.reshape(len(nodes), -1)[:, :count]
+    return whole
+
+
+def _rows_at(nodes: Floats32, places: Floats32) -> Floats32:
+    """Values at places between the rows of nodes, counted in rows of nodes."""
+    if nodes.shape[0] == 1:
+        return nodes
+    first = np.minimum(places.astype(np.intp), len(nodes) - 2)
+    share = (places - first)[:, None].astype(np.float32)
+    low = nodes[first]
+    with np.errstate(invalid="ignore"):
+        found: Floats32 = low + (nodes[first + 1] - low) * share
+    return found
 
 
 def _within(values: Floats, size: int) -> bool:
     return bool(np.isfinite(values).all() and values.min() >= 0 and values.max() < size)
 
 
-def _fitting(facts: Facts, tile: Tile, block: Block) -> _Lattice | None:
+def _fitting(facts: Facts, tile: Tile, block: Block) -> Lattice | None:
     """The coarsest lattice that is right between its nodes; None where the block lies off the raster's projection."""
     for cell in CELLS_PX:
         columns, rows = _nodes(block.column, block.width, cell), _nodes(block.row, block.height, cell)
-        if cell == 1:
-            x, y = _project(facts, tile, columns, rows)
-            lattice = _Lattice(columns, rows, x, y)
-            return lattice if np.isfinite(x).any() else None
-        middles = columns[:-1] + cell / 2, rows[:-1] + cell / 2
         x, y = _project(facts, tile, columns, rows)
-        middle_x, middle_y = _project(facts, tile, *middles)
-        lattice = _Lattice(columns, rows, x, y)
-        error = max(_error(x, middle_x), _error(y, middle_y))
-        if error <= TOLERANCE_PX * max(1.0, lattice.scale):
-            return lattice
-    return None
+        lattice = Lattice(columns, rows, x, y)
+        if cell > 1:
+            middle_x, middle_y = _project(facts, tile, columns[:-1] + cell / 2, rows[:-1] + cell / 2)
+            error = max(_error(x, middle_x), _error(y, middle_y))
+            if error <= TOLERANCE_PX * max(1.0, lattice.scale):
+                return lattice
+    return lattice if np.isfinite(lattice.x).any() else None
 
 
 def _nodes(first: int, count: int, cell: int) -> Floats:
     """Centres of every `cell`-th pixel, the last at or behind the last pixel."""
-    cells = max(1, -(-(count - 1) // cell)) if cell > 1 else count - 1
+    cells = max(1, -(-(count - 1) // cell))
     return first + 0.5 + cell * np.arange(cells + 1, dtype=np.float64)
 
 

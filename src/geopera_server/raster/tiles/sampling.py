@@ -7,31 +7,33 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from geopera_server.raster.tiles.placing import Floats32, Placed
+from geopera_server.raster.tiles.placing import Floats32, Strip
 
 Bools = npt.NDArray[np.bool_]
 Pixels = npt.NDArray[Any]
 
 
-def nearest(values: Pixels, placed: Placed) -> Pixels:
+def nearest(values: Pixels, strip: Strip) -> Pixels:
     """The values (..., row, column) of the pixels that hold each place; any value where a place is outside the part."""
-    columns, rows = _cells(placed.x, placed.part.width), _cells(placed.y, placed.part.height)
+    height, width = values.shape[-2:]
+    columns, rows = _cells(strip.x, width, strip), _cells(strip.y, height, strip)
     if columns.shape[0] == 1 and rows.shape[1] == 1:
         picked: Pixels = values.take(rows[:, 0], axis=-2).take(columns[0], axis=-1)
         return picked
     flat = values.reshape(*values.shape[:-2], -1)
-    return flat.take(rows * placed.part.width + columns, axis=-1)
+    rows *= width
+    return flat.take(rows + columns, axis=-1)
 
 
-def bilinear(values: Pixels, valid: Bools | None, placed: Placed) -> Floats32:
+def bilinear(values: Pixels, valid: Bools | None, strip: Strip) -> Floats32:
     """The values (band, row, column) interpolated between the four nearest pixel centres, as float32.
 
     Invalid neighbours count nothing; where the pixel that holds the place is invalid itself, the value is any.
     """
-    height, width = placed.part.height, placed.part.width
-    left, right, across = _between(placed.x, width)
-    top, bottom, down = _between(placed.y, height)
-    flat = np.ascontiguousarray(values, dtype=np.float32).reshape(len(values), -1)
+    height, width = values.shape[-2:]
+    left, right, across = _between(strip.x, width)
+    top, bottom, down = _between(strip.y, height)
+    flat = values.reshape(len(values), -1)
     known = None if valid is None else valid.ravel()
     shape = np.broadcast_shapes(left.shape, top.shape)
     total = np.zeros((len(values), *shape), dtype=np.float32)
@@ -51,7 +53,9 @@ def bilinear(values: Pixels, valid: Bools | None, placed: Placed) -> Floats32:
     return total
 
 
-def _cells(places: Floats32, size: int) -> npt.NDArray[np.intp]:
+def _cells(places: Floats32, size: int, strip: Strip) -> npt.NDArray[np.intp]:
+    if strip.inside is None:
+        return places.astype(np.intp)
     with np.errstate(invalid="ignore"):
         cells = places.astype(np.intp)
     return np.clip(cells, 0, size - 1, out=cells)

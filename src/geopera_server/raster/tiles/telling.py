@@ -58,7 +58,7 @@ def info(target: Target) -> TileInfo:
         colorinterp=facts.colorinterp,
         colormap=facts.palette,
         categorical=facts.categorical,
-        overviews=sum(level.stored for level in facts.levels) - 1,
+        overviews=sum(level.thinning == 1 for level in facts.levels) - 1,
     )
 
 
