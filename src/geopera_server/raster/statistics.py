@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import TypedDict
 
 # Pieces of a million were measured 2.5 times as fast as 20 million pixels at once, and bound the float64 copy to 8 MB.
 PIECE_PIXELS = 1 << 20
