@@ -34,6 +34,7 @@ from geopera_server.domains.identity.upkeep import forget_what_is_over
 from geopera_server.domains.payments.upkeep import look_after_charges
 from geopera_server.domains.pricing.seed import seed_price_list
 from geopera_server.domains.sharing.upkeep import forget_tries
+from geopera_server.domains.uploads.upkeep import expire_idle_uploads
 from geopera_server.domains.usage.metering import Meter
 from geopera_server.domains.usage.upkeep import forget_idle_writers
 from geopera_server.kernel import chain, crashing, idempotency, jobs, policy
@@ -172,6 +173,7 @@ async def background(house: House) -> AsyncIterator[None]:
             asyncio.create_task(_every(SEAL_EVERY_S, "sealing", lambda: _seal(house, key)), name="sealer"),
             asyncio.create_task(_every(SWEEP_EVERY_S, "sweeping", lambda: _sweep(house)), name="sweeper"),
             asyncio.create_task(
+                _every(SWEEP_EVERY_S, "ending idle uploads", lambda: _expire_idle_uploads(house)), name="idle-uploads"
                 _every(LOOK_AFTER_CHARGES_EVERY_S, "looking after charges", lambda: _look_after_charges(house)), name="charges"
             ),
         ]
@@ -230,6 +232,8 @@ async def _seal(house: House, key: SealingKey) -> None:
 
 async def _look_after_charges(house: House) -> None:
     await look_after_charges(house.kernel, house.registry)
+async def _expire_idle_uploads(house: House) -> None:
+    await expire_idle_uploads(house.kernel)
 
 
 async def _sweep(house: House) -> None:

@@ -9,6 +9,7 @@ from geopera_server.domains.uploads.store import sessions
 from geopera_server.kernel.context import Context
 
 ERASE = "upload.erase"
+PROCESS = "upload.process"
 
 
 async def close_failed(ctx: Context, upload: Row, *, message: str, step: str | None) -> Row:

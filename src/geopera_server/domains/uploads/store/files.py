@@ -106,6 +106,15 @@ async def live_assets(conn: Connection, organization_id: str, upload_id: str) ->
     return await cursor.fetchall()
 
 
+async def assets_of_item(conn: Connection, organization_id: str, item_id: str) -> list[Row]:
+    """The live assets of an item."""
+    cursor = await conn.execute(
+        "SELECT * FROM asset WHERE organization_id = %s AND item_id = %s AND deleted_at IS NULL ORDER BY created_at, key, id",
+        (organization_id, item_id),
+    )
+    return await cursor.fetchall()
+
+
 async def paths_of_item(conn: Connection, organization_id: str, item_id: str) -> set[str]:
     """The objects that an item's assets name, deleted ones too, since they can be restored."""
     cursor = await conn.execute(

@@ -170,6 +170,16 @@ async def open_uploads_of_project(conn: Connection, organization_id: str, projec
     return await cursor.fetchall()
 
 
+async def completed_uploads_of_project(conn: Connection, organization_id: str, project_id: str) -> list[str]:
+    """A project's completed sessions on whose items somebody still works, or may soon."""
+    cursor = await conn.execute(
+        "SELECT u.id FROM upload u JOIN job j ON j.entity_id = u.id AND j.state IN ('queued', 'running')"
+        " WHERE u.organization_id = %s AND u.project_id = %s AND u.status = 'completed' ORDER BY u.id",
+        (organization_id, project_id),
+    )
+    return [row["id"] for row in await cursor.fetchall()]
+
+
 async def forget_uploads_of_project(conn: Connection, organization_id: str, project_id: str) -> int:
     """Removes a project's sessions with their files, and returns how many they were."""
     cursor = await conn.execute(

@@ -1,0 +1,60 @@
+"""Brings files that lie in storage together in a folder of this process, and has them inspected there."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geopera_server.ports.store import ObjectStore
+
+if TYPE_CHECKING:
+    from geopera_server.raster.ingest import Inspection
+
+
+@asynccontextmanager
+async def workplace(scratch: Path) -> AsyncIterator[Path]:
+    """Lends a folder of this process's own."""
+    with tempfile.TemporaryDirectory(dir=scratch, prefix=f"{os.getpid()}-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+async def brought(store: ObjectStore, files: Iterable[Mapping[str, Any]], folder: Path) -> list[Path]:
+    """Puts files side by side into a new folder under the names that they were sent with; raises ObjectMissing or OSError."""
+    await asyncio.to_thread(folder.mkdir)
+    paths = []
+    for file in files:
+        path = folder / file["file_name"]
+        await store.fetch(file["stored_path"], path)
+        paths.append(path)
+    return paths
+
+
+async def inspected(
+    paths: Sequence[Path],
+    *,
+    given: Mapping[str, Any],
+    is_categorical: bool,
+    scratch: Path,
+    should_stop: Callable[[], bool] | None = None,
+) -> Inspection:
+    """Returns what files are that belong together; `given` may hold epsg and variable. Raises IngestRefused."""
+
+    def inspection() -> Inspection:
+        # Loaded here, and off the loop: no call but this one waits for rasterio.
+        from geopera_server.raster import ingest  # noqa: PLC0415
+
+        return ingest.inspect(
+            paths,
+            given_epsg=given.get("epsg"),
+            variable=given.get("variable"),
+            is_categorical=is_categorical,
+            scratch=scratch,
+            should_stop=should_stop,
+        )
+
+    return await asyncio.to_thread(inspection)
