@@ -174,6 +174,8 @@ async def background(house: House) -> AsyncIterator[None]:
             asyncio.create_task(_every(SWEEP_EVERY_S, "sweeping", lambda: _sweep(house)), name="sweeper"),
             asyncio.create_task(
                 _every(SWEEP_EVERY_S, "ending idle uploads", lambda: _expire_idle_uploads(house)), name="idle-uploads"
+            ),
+            asyncio.create_task(
                 _every(LOOK_AFTER_CHARGES_EVERY_S, "looking after charges", lambda: _look_after_charges(house)), name="charges"
             ),
         ]
@@ -232,6 +234,8 @@ async def _seal(house: House, key: SealingKey) -> None:
 
 async def _look_after_charges(house: House) -> None:
     await look_after_charges(house.kernel, house.registry)
+
+
 async def _expire_idle_uploads(house: House) -> None:
     await expire_idle_uploads(house.kernel)
 
