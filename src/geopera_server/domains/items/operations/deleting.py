@@ -11,6 +11,7 @@ from geopera_server.domains.identity.access import require_project_write
 from geopera_server.domains.items import rules, store
 from geopera_server.domains.items.access import require_item_write
 from geopera_server.domains.items.changing import about_to_change, changed
+from geopera_server.domains.items.erasing import give_up_objects
 from geopera_server.domains.items.lineage import asset_state, item_state
 from geopera_server.domains.items.models import ItemResponse
 from geopera_server.domains.items.presenting import as_item_response
@@ -156,5 +157,7 @@ async def delete_asset(ctx: Context, given: AssetDeleteInput) -> AssetDeleteOutp
     assert gone is not None, "the item is locked"
     ctx.lineage.event(("asset", asset["id"]), before=asset_state(asset), after=asset_state(gone))
     await changed(ctx, before)
+    if not asset["external"] and asset["erased_at"] is None:
+        await give_up_objects(ctx, item["organization_id"], [asset["href"]])
     freed = 0 if asset["external"] or asset["expired_at"] is not None else asset["file_size_bytes"]
     return AssetDeleteOutput(id=asset["id"], item_id=item["id"], storage_freed_bytes=freed)

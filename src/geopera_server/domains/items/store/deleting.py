@@ -46,11 +46,11 @@ async def mark_items_deleted(conn: Connection, organization_id: str, item_ids: S
 
 
 async def mark_asset_deleted(conn: Connection, organization_id: str, asset_id: str, at: datetime) -> Row | None:
-    """Deletes a live asset for good; None when it is gone."""
+    """Deletes a live asset for good, whose object is to be erased; None when it is gone."""
     cursor = await conn.execute(
-        "UPDATE asset SET deleted_at = %s, updated_at = %s WHERE organization_id = %s AND id = %s AND deleted_at IS NULL"
-        " RETURNING *",
-        (at, at, organization_id, asset_id),
+        "UPDATE asset SET deleted_at = %s, erased_at = %s, updated_at = %s"
+        " WHERE organization_id = %s AND id = %s AND deleted_at IS NULL RETURNING *",
+        (at, at, at, organization_id, asset_id),
     )
     return await cursor.fetchone()
 
