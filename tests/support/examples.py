@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from typing import Any
 
 from geopera_server.kernel.operation import Operation
+from geopera_server.values.clock import iso, now
 from support.market import Market
 
 CALMEST_FIRST = ("read", "compute", "external_spend", "share_export", "destructive")
@@ -38,13 +40,20 @@ async def things_of(market: Market) -> dict[str, Any]:
     owner = await market.signed_in(home.email)
     approval = await owner.op("billing.approvals.request", {"credits": 750_000})
     budget = await owner.op("budgets.save", {"subject_type": "organization", "period": "day", "limit_credits": 10_000_000})
+    expires_at = iso(now() + timedelta(days=7))
+    link = await market.home.op(
+        "share.link.create",
+        {"target_type": "item", "target_id": item_id, "password": "for the whole crew", "expires_at": expires_at},
+    )
+    tile_key = await market.home.op("items.tile_keys.create", {"name": "map", "item_id": item_id})
     return {
         "project_id": home.project_id, "projectId": home.project_id, "order_id": order["id"], "orderId": order["id"],
         "collection_id": order["collectionId"],
         "item_id": item_id, "itemId": item_id, "asset_id": asset["id"], "geometry": market.aoi,
         "host_name": "test-archive", "host": "test-archive", "captures": market.cart()["captures"],
         "organization_id": home.organization_id, "approval_id": approval["id"],
-        "budget_id": budget["id"],
+        "budget_id": budget["id"], "target_id": item_id, "link_id": link["id"], "token": link["token"],
+        "expires_at": expires_at, "key_id": tile_key["id"],
     }  # fmt: skip
 
 

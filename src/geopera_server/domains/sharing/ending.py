@@ -42,7 +42,7 @@ def record_end(ctx: Context, row: Row) -> None:
     """Records that a link was ended, from the row as it was before."""
     after = {**row, "revoked_at": ctx.now}
     node = ("share_link", row["id"])
-    ctx.lineage.event(node, before=link_state(row), after=link_state(after))
+    ctx.lineage.event(node, before=link_state(row), after=link_state(after), organization_id=row["organization_id"])
     ctx.emit(
         "share_link.revoked",
         node,
