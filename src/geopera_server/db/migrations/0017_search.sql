@@ -1,0 +1,185 @@
+-- Searching items: where and when they are, tenant by tenant, and their STAC features as they were last made.
+
+-- Every organization searches a world of its own: the boxes of its items lie 400 degrees times its slot further east, so that
+-- the spatial index never leads one organization through the items of another. At slot 10^6 a double still tells 6e-8 degrees
+-- apart, less than the 1e-6 by which PostgreSQL's boxes overlap generously.
+ALTER TABLE organization ADD COLUMN search_slot integer GENERATED ALWAYS AS IDENTITY;
+CREATE UNIQUE INDEX organization_search_slot ON organization (search_slot);
+
+-- A box that certainly lies inside a footprint: a query's box that meets it meets the footprint, and nobody needs to look closer.
+-- Tried are the box between the middle coordinates, which fits tilted rectangles, and the middle half of the bounding box.
+CREATE FUNCTION box_inside(geometry jsonb) RETURNS box LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    ring    jsonb;
+    outline polygon;
+    xs      double precision[];
+    ys      double precision[];
+    n       integer;
+    tried   box;
+    margin  CONSTANT double precision := 0.000003;   -- beyond the generosity of the containment test
+BEGIN
+    IF geometry ->> 'type' IS DISTINCT FROM 'Polygon' OR jsonb_array_length(geometry -> 'coordinates') <> 1 THEN
+        RETURN NULL;
+    END IF;
+    ring := geometry #> '{coordinates,0}';
+    n := jsonb_array_length(ring) - 1;
+    IF n < 4 OR n > 64 THEN
+        RETURN NULL;
+    END IF;
+    SELECT ('(' || string_agg(format('(%s,%s)', e.point ->> 0, e.point ->> 1), ',' ORDER BY e.place) || ')')::polygon,
+           array_agg((e.point ->> 0)::double precision ORDER BY (e.point ->> 0)::double precision),
+           array_agg((e.point ->> 1)::double precision ORDER BY (e.point ->> 1)::double precision)
+      INTO outline, xs, ys
+      FROM jsonb_array_elements(ring) WITH ORDINALITY AS e (point, place) WHERE e.place <= n;
+    FOREACH tried IN ARRAY ARRAY[
+        box(point(xs[n / 2], ys[n / 2]), point(xs[n / 2 + 1], ys[n / 2 + 1])),
+        box(point(0.75 * xs[1] + 0.25 * xs[n], 0.75 * ys[1] + 0.25 * ys[n]),
+            point(0.25 * xs[1] + 0.75 * xs[n], 0.25 * ys[1] + 0.75 * ys[n]))
+    ] LOOP
+        IF width(tried) > 4 * margin AND height(tried) > 4 * margin AND outline @> polygon(tried) THEN
+            RETURN box((tried)[0] - point(margin, margin), (tried)[1] + point(margin, margin));
+        END IF;
+    END LOOP;
+    RETURN NULL;
+END
+$$;
+
+ALTER TABLE item ADD COLUMN slot integer;
+UPDATE item SET slot = (SELECT search_slot FROM organization o WHERE o.id = item.organization_id);
+ALTER TABLE item
+    ALTER COLUMN slot SET NOT NULL,
+    ADD COLUMN place        box      GENERATED ALWAYS AS (extent + point(slot * 400.0, 0)) STORED,
+    ADD COLUMN place_across box      GENERATED ALWAYS AS (extent_across + point(slot * 400.0, 0)) STORED,
+    ADD COLUMN inside       box      GENERATED ALWAYS AS (box_inside(geometry)) STORED,
+    -- As STAC shows them: what the columns do not say may be among the properties.
+    ADD COLUMN shown_gsd    double precision GENERATED ALWAYS AS (coalesce(gsd,
+        CASE WHEN jsonb_typeof(properties -> 'gsd') = 'number' THEN (properties ->> 'gsd')::double precision END)) STORED,
+    ADD COLUMN shown_cloud_cover double precision GENERATED ALWAYS AS (coalesce(cloud_cover,
+        CASE WHEN jsonb_typeof(properties -> 'eo:cloud_cover') = 'number'
+             THEN (properties ->> 'eo:cloud_cover')::double precision END)) STORED,
+    ADD COLUMN lasts        interval GENERATED ALWAYS AS (upper(period) - lower(period)) STORED;
+
+CREATE FUNCTION item_takes_slot() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.slot := (SELECT search_slot FROM organization WHERE id = NEW.organization_id);
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER item_takes_slot BEFORE INSERT OR UPDATE OF organization_id ON item
+    FOR EACH ROW EXECUTE FUNCTION item_takes_slot();
+
+-- What lies somewhere at some time, and what the most common searches ask of it, without touching the items themselves.
+DROP INDEX item_place_and_time;
+CREATE INDEX item_by_place ON item USING gist (place, period)
+    INCLUDE (id, stac_id, organization_id, project_id, collection_id, datetime, extent, extent_across, inside, shown_gsd,
+             shown_cloud_cover)
+    WHERE deleted_at IS NULL;
+CREATE INDEX item_by_place_across ON item USING gist (place_across, period)
+    WHERE deleted_at IS NULL AND place_across IS NOT NULL;
+-- The newest of an organization, and of one collection; items that have no nominal time come last.
+CREATE INDEX item_by_time ON item (organization_id, datetime DESC NULLS LAST, stac_id COLLATE "C", id)
+    INCLUDE (project_id, collection_id, period, extent, extent_across, inside, shown_gsd, shown_cloud_cover)
+    WHERE deleted_at IS NULL;
+CREATE INDEX item_by_time_in_collection ON item (collection_id, datetime DESC NULLS LAST, stac_id COLLATE "C", id)
+    WHERE deleted_at IS NULL;
+CREATE INDEX item_by_stac_id ON item (organization_id, stac_id) WHERE deleted_at IS NULL;
+-- How long an organization's longest item lasts bounds where by its nominal time an item can be that meets an interval.
+CREATE INDEX item_lasting ON item (organization_id, lasts) WHERE deleted_at IS NULL AND lasts > interval '0';
+
+-- The items of one organization's world whose boxes meet one of two boxes at some time in the range, no more than `most`.
+-- The planner takes matches of boxes to be rare wherever they are and would rather collect all of them first.
+CREATE FUNCTION items_near(near box, near_across box, during tstzrange, most bigint)
+RETURNS TABLE (id uuid, stac_id text, organization_id uuid, project_id uuid, collection_id uuid, datetime timestamptz, extent box,
+               extent_across box, inside box, shown_gsd double precision, shown_cloud_cover double precision)
+LANGUAGE plpgsql STABLE ROWS 500
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT i.id, i.stac_id, i.organization_id, i.project_id, i.collection_id, i.datetime, i.extent, i.extent_across, i.inside,
+           i.shown_gsd, i.shown_cloud_cover
+      FROM item i
+     WHERE i.deleted_at IS NULL AND i.period && during
+       AND i.place && near LIMIT most;
+    IF near_across IS NOT NULL THEN
+        RETURN QUERY
+        SELECT i.id, i.stac_id, i.organization_id, i.project_id, i.collection_id, i.datetime, i.extent, i.extent_across, i.inside,
+               i.shown_gsd, i.shown_cloud_cover
+          FROM item i
+         WHERE i.deleted_at IS NULL AND i.period && during
+           AND i.place && near_across AND NOT i.place && near LIMIT most;
+    END IF;
+    -- Few items lie across the antimeridian; their other half is in an index of its own.
+    RETURN QUERY
+    SELECT i.id, i.stac_id, i.organization_id, i.project_id, i.collection_id, i.datetime, i.extent, i.extent_across, i.inside,
+           i.shown_gsd, i.shown_cloud_cover
+      FROM item i
+     WHERE i.deleted_at IS NULL AND i.period && during
+       AND i.place_across && near AND NOT i.place && near
+       AND NOT coalesce(i.place && near_across, false) LIMIT most;
+    IF near_across IS NOT NULL THEN
+        RETURN QUERY
+        SELECT i.id, i.stac_id, i.organization_id, i.project_id, i.collection_id, i.datetime, i.extent, i.extent_across, i.inside,
+               i.shown_gsd, i.shown_cloud_cover
+          FROM item i
+         WHERE i.deleted_at IS NULL AND i.period && during
+           AND i.place_across && near_across AND NOT i.place_across && near
+           AND NOT i.place && near AND NOT i.place && near_across LIMIT most;
+    END IF;
+END
+$$;
+
+-- Text as a time, if it is one; for properties that anybody may have written.
+CREATE FUNCTION time_in(given text) RETURNS timestamptz LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+BEGIN
+    IF given !~ '^\d{4}-\d{2}-\d{2}([Tt ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?([Zz]|[+-]\d{2}:?\d{2})?)?$' THEN
+        RETURN NULL;
+    END IF;
+    RETURN given::timestamptz;
+EXCEPTION WHEN data_exception THEN
+    RETURN NULL;
+END
+$$;
+
+-- The STAC feature of an item as it was last made, with marks where this deployment's address and signed links go. Whatever
+-- changes the item or its assets empties it and counts the version on; who fills it names the version they have read, so that
+-- what was made of older rows is never kept.
+CREATE TABLE item_feature (
+    item_id uuid   NOT NULL PRIMARY KEY REFERENCES item (id) ON DELETE CASCADE,
+    version bigint NOT NULL DEFAULT 0,
+    body    text,
+    files   jsonb
+);
+ALTER TABLE item_feature ALTER COLUMN body SET STORAGE EXTERNAL;
+INSERT INTO item_feature (item_id) SELECT id FROM item;
+
+CREATE FUNCTION item_feature_begins() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO item_feature (item_id) SELECT id FROM made;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER item_feature_begins AFTER INSERT ON item REFERENCING NEW TABLE AS made
+    FOR EACH STATEMENT EXECUTE FUNCTION item_feature_begins();
+
+CREATE FUNCTION item_feature_ends() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE item_feature SET body = NULL, files = NULL, version = version + 1 WHERE item_id IN (SELECT id FROM changed);
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER item_feature_ends AFTER UPDATE ON item REFERENCING NEW TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION item_feature_ends();
+
+CREATE FUNCTION item_feature_ends_with_asset() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE item_feature SET body = NULL, files = NULL, version = version + 1 WHERE item_id IN (SELECT item_id FROM changed);
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER item_feature_ends_with_new_asset AFTER INSERT ON asset REFERENCING NEW TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION item_feature_ends_with_asset();
+CREATE TRIGGER item_feature_ends_with_asset AFTER UPDATE ON asset REFERENCING NEW TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION item_feature_ends_with_asset();
+CREATE TRIGGER item_feature_ends_without_asset AFTER DELETE ON asset REFERENCING OLD TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION item_feature_ends_with_asset();
