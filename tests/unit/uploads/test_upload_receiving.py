@@ -47,7 +47,8 @@ async def file_of(home, upload_id: str) -> dict:
 async def test_a_whole_file(server, home, project_id, place, tmp_path):
     upload_id = await begun(home, project_id)
     url = await address_of(home, upload_id, FILE)
-    assert url.startswith(server.base_url) and url.endswith("/" + FILE)
+    assert url.startswith(server.base_url)
+    assert url.endswith("/" + FILE)
     assert (await file_of(home, upload_id))["status"] == "waiting"
     data = random_bytes(3_000_000)
     response = await put(server.http, url, data)
@@ -127,7 +128,7 @@ async def test_a_part_from_the_start_begins_anew(server, home, project_id, tmp_p
 async def broken_off(url: str, data: bytes, *, declared: int, **headers: str) -> None:
     """Sends a beginning and closes the connection."""
     target = httpx.URL(url)
-    reader, writer = await asyncio.open_connection(target.host, target.port)
+    _reader, writer = await asyncio.open_connection(target.host, target.port)
     lines = [f"PUT {target.raw_path.decode()} HTTP/1.1", f"Host: {target.host}", f"Content-Type: {TIFF}"]
     lines += [f"Content-Length: {declared}", *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items()), "", ""]
     writer.write("\r\n".join(lines).encode() + data)
