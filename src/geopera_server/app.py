@@ -51,6 +51,7 @@ from geopera_server.transports.http.oauth import oauth_routes
 from geopera_server.transports.http.payments import PaymentRoutes
 from geopera_server.transports.http.schemas import schema_routes
 from geopera_server.transports.http.shares import ShareRoutes
+from geopera_server.transports.http.tiles import TileRoutes
 from geopera_server.transports.http.uploads import Uploads
 from geopera_server.transports.http.ways import Ways
 from geopera_server.values.clock import now
@@ -129,6 +130,7 @@ async def opened(settings: Settings, dsn: str, *, base_url: str) -> AsyncIterato
             registry = load(DOMAINS)
             files = Files(store, links, meter)
             routes = [
+                *TileRoutes(Ways(kernel, registry)).routes(),
                 *oauth_routes(kernel, settings, tokens),
                 *files.routes(),
                 *ShareRoutes(Ways(kernel, registry), files).routes(),

@@ -49,7 +49,7 @@ async def things_of(market: Market) -> dict[str, Any]:
     return {
         "project_id": home.project_id, "projectId": home.project_id, "order_id": order["id"], "orderId": order["id"],
         "collection_id": order["collectionId"],
-        "item_id": item_id, "itemId": item_id, "asset_id": asset["id"], "geometry": market.aoi,
+        "item_id": item_id, "itemId": item_id, "asset_id": asset["id"], "url": asset["href"], "geometry": market.aoi,
         "host_name": "test-archive", "host": "test-archive", "captures": market.cart()["captures"],
         "organization_id": home.organization_id, "approval_id": approval["id"],
         "budget_id": budget["id"], "target_id": item_id, "link_id": link["id"], "token": link["token"],

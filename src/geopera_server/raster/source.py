@@ -129,8 +129,6 @@ class Source:
         except NotGeoreferencedWarning:
             raise NotGeoreferenced(self.href, "has no place on Earth: no coordinate reference system") from None
         except GDAL_ERRORS as error:
-            if not self._remote and not Path(self._path).exists():
-                raise SourceMissing(self.href, "does not exist") from None
             raise open_error(self.href, error) from None
 
     def header_error(self, error: BaseException) -> SourceError:
@@ -242,5 +240,5 @@ def _local_path(href: str, path: str) -> str:
     if path.lstrip("/").lower().startswith("vsi") or "\x00" in path:
         raise SourceRefused(href, "is refused: virtual file systems are not read")
     if not Path(path).is_file():
-        raise SourceUnreadable(href, "does not exist")
+        raise SourceMissing(href, "does not exist")
     return path

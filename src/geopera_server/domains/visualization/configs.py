@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from geopera_server.domains.visualization.bands import Bands
 from geopera_server.kernel.errors import InvalidInput
+from geopera_server.raster.errors import ColormapUnknown, FormulaError
 
 if TYPE_CHECKING:
     from geopera_server.raster.formula import Formula
@@ -102,10 +103,10 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any], Bands], Picture]] = {
 def formula_of(text: str, bands: Bands, loc: tuple[str | int, ...]) -> Formula:
     """Returns a formula over bands by number, name or role; raises InvalidInput that says where it goes wrong."""
     # What evaluates formulas takes long to load, and no start waits for it.
-    from geopera_server.raster.formula import FormulaError, parse  # noqa: PLC0415
+    from geopera_server.raster.formula import parse  # noqa: PLC0415
 
     try:
-        return parse(text, names=bands.numbers)
+        return parse(text, names=bands.numbers, band_count=bands.count)
     except FormulaError as error:
         raise InvalidInput(str(error), loc=loc, code="invalid_input", position=error.position) from error
 
@@ -144,7 +145,7 @@ def span_of(given: Any, loc: tuple[str | int, ...]) -> Span:
 
 def checked_colormap(name: Any, loc: tuple[str | int, ...]) -> str:
     """Returns the name of a colormap there is; raises InvalidInput for another."""
-    from geopera_server.raster.colormaps import ColormapUnknown, colormap  # noqa: PLC0415
+    from geopera_server.raster.colormaps import colormap  # noqa: PLC0415
 
     try:
         if not isinstance(name, str):

@@ -43,7 +43,7 @@ def found_in(asset: Mapping[str, Any], properties: Mapping[str, Any]) -> list[Fo
     """Returns the profiles of one raster, the best first."""
     bands = bands_of(asset, properties)
     data_type = data_type_of(asset, bands)
-    specs = pictures_of(bands, data_type=data_type, of_reflectance=_is_reflectance(asset))
+    specs = pictures_of(bands, data_type=data_type, of_reflectance=is_reflectance(asset))
     kept = [spec for spec in specs if spec.kind != "index" or spec.id in KEPT_INDICES]
     wanted = [spec for spec in kept if spec.kind != "raw" or spec.category == "categorical"] or kept[: bands.count]
     layer = "sensor" if bands.sensor is not None and bands.roles else "auto"
@@ -90,7 +90,7 @@ def _extremes(asset: Mapping[str, Any], number: int) -> list[float] | None:
     return [low, high] if low < high else None
 
 
-def _is_reflectance(asset: Mapping[str, Any]) -> bool:
+def is_reflectance(asset: Mapping[str, Any]) -> bool:
     """Says whether a raster's numbers are reflectance themselves: fractions of at most a little over one."""
     tops = [band.get("max") for band in asset["statistics"] or () if band.get("max") is not None]
     return str(asset["dtype"] or "").startswith("float") and bool(tops) and max(tops) <= 2.0

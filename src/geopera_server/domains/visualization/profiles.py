@@ -82,6 +82,11 @@ async def copy_profiles(ctx: Context, source_item_id: str, target_item: Mapping[
     )
 
 
+async def profiles_of(conn: Connection, organization_id: str, item_id: str) -> list[Row]:
+    """Returns the profiles of an item, which the caller has been let into, in the order in which they are shown."""
+    return await store.profiles_of(conn, organization_id, item_id)
+
+
 async def default_profile_of(conn: Connection, item_id: str) -> Row | None:
     """Returns the profile that an item, which the caller has been let into, is shown by when nobody asks for another."""
     return await store.default_profile(conn, item_id)
