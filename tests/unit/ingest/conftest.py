@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 
 from support.http_files import HttpFiles
 from support.rasters import MakeRaster, north_up
@@ -80,7 +81,15 @@ def secret(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("server") / "secret.tif"
     array = np.full((1, 60, 80), 4242, dtype=np.uint16)
     with rasterio.open(
-        path, "w", driver="GTiff", width=80, height=60, count=1, dtype="uint16", crs=UTM_29N, transform=north_up(500_000, 2_700_000, 10)
+        path,
+        "w",
+        driver="GTiff",
+        width=80,
+        height=60,
+        count=1,
+        dtype="uint16",
+        crs=UTM_29N,
+        transform=north_up(500_000, 2_700_000, 10),
     ) as dataset:
         dataset.write(array)
     return path

@@ -33,7 +33,13 @@ def converted(files, tmp_path: Path, **given):
     assert left_over(folder) == ["cog.tif"]
     assert (info.width, info.height, info.band_names) == (inspection.info.width, inspection.info.height, inspection.band_names)
     with rasterio.open(folder / "cog.tif") as dataset:
-        return inspection, info, dataset.read(), dataset.dataset_mask(), dataset.meta | {"tags": dataset.tags(), "dataset": dataset}
+        return (
+            inspection,
+            info,
+            dataset.read(),
+            dataset.dataset_mask(),
+            dataset.meta | {"tags": dataset.tags(), "dataset": dataset},
+        )
 
 
 @pytest.mark.parametrize(
@@ -116,7 +122,7 @@ def test_categorical_overviews_hold_only_values_that_are_there(make, tmp_path):
 
 def test_an_image_with_its_rows_or_columns_the_other_way_is_turned_upright(make, ramp, tmp_path):
     upside_down = Affine(10, 0, 500_000, 0, 10, 2_700_000 - 600)
-    inspection, info, pixels, _, _ = converted(make(ramp[::-1], transform=upside_down), tmp_path)
+    _, info, pixels, _, _ = converted(make(ramp[::-1], transform=upside_down), tmp_path)
     assert info.transform == (10, 0, 500_000, 0, -10, 2_700_000)
     assert np.array_equal(pixels[0], ramp)
     mirrored = ingest.inspect([make(ramp[:, ::-1], "mirrored.tif", transform=Affine(-10, 0, 500_800, 0, -10, 2_700_000))])
@@ -141,7 +147,11 @@ def test_jpeg_2000_is_converted(make, ramp, tmp_path):
 
 @pytest.mark.parametrize(
     ("driver", "name", "world", "options"),
-    [("PNG", "photo.png", "photo.pgw", {}), ("WEBP", "photo.webp", "photo.wld", {"LOSSLESS": "YES"}), ("JPEG", "photo.jpg", "photo.JGW", {})],
+    [
+        ("PNG", "photo.png", "photo.pgw", {}),
+        ("WEBP", "photo.webp", "photo.wld", {"LOSSLESS": "YES"}),
+        ("JPEG", "photo.jpg", "photo.JGW", {}),
+    ],
 )
 def test_a_picture_is_placed_by_its_world_file_and_an_epsg_code(make, tmp_path, driver, name, world, options):
     colours = np.tile(np.arange(120, dtype=np.uint8), (3, 90, 1))

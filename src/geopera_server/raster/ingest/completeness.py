@@ -11,7 +11,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from geopera_server.raster.ingest.formats import GEOTIFF, JPEG, JPEG_2000, PNG, WEBP, Format
+from geopera_server.raster.ingest import netcdf_classic
+from geopera_server.raster.ingest.formats import GEOTIFF, JPEG, JPEG_2000, NETCDF, PNG, WEBP, Format
 from geopera_server.raster.ingest.refusals import Damaged, TooDemanding
 
 MAX_DIRECTORIES = 256
@@ -31,7 +32,7 @@ def check_complete(path: Path, name: str, known: Format) -> None:
     with path.open("rb") as file:
         try:
             complete = check(file, size)
-        except (struct.error, ValueError, OverflowError):
+        except (struct.error, ValueError, IndexError, OverflowError):
             complete = False
     if not complete:
         raise Damaged(f"{name} is truncated or damaged: parts of it are missing. Send it again.")
@@ -160,4 +161,5 @@ _CHECKS: dict[str, Callable[[IO[bytes], int], bool]] = {
     PNG.name: _png_complete,
     JPEG.name: _jpeg_complete,
     WEBP.name: _webp_complete,
+    NETCDF.name: netcdf_classic.is_complete,
 }

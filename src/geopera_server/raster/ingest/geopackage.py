@@ -16,7 +16,7 @@ _HEADER_BYTES = 100
 _VIRTUAL = re.compile(r"\bUSING\s+[\"'\[`]?(\w+)", re.IGNORECASE)
 _HARMLESS_MODULES = ("rtree", "fts3", "fts4", "fts5")
 _REACHING = re.compile(
-    r"load_extension|readfile|writefile|\battach\b|virtualogr|fts3_tokenizer|ogr_\w+\s*\(|gdal_\w+\s*\(|https?:|/vsi",
+    r"load_extension|readfile|writefile|\battach\b|virtualogr|fts3_tokenizer|\bogr_\w+\s*\(|\bgdal_\w+\s*\(|/vsi",
     re.IGNORECASE,
 )
 _CALLED_ON_READING = re.compile(r"\bGENERATED\s+ALWAYS\b|\)\s*(?:VIRTUAL|STORED)\b", re.IGNORECASE)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pyproj
@@ -43,29 +45,33 @@ def _layers(parts: Parts, limits: Limits) -> list[LayerInfo]:
         sys.modules.setdefault(unneeded, None)  # type: ignore[arg-type]
     import pyogrio  # noqa: PLC0415
     from pyogrio import _io  # noqa: PLC0415
-    from pyogrio.errors import DataLayerError, DataSourceError  # noqa: PLC0415
 
     keep_only(VECTOR_DRIVERS, _io)
-    pyogrio.set_gdal_config_options({"OGR_SQLITE_LOAD_EXTENSIONS": None, "GDAL_CACHEMAX": 64, "OGR_GEOJSON_MAX_OBJ_SIZE": 200})
-    try:
+    with _reading(pyogrio, parts):
         names = [str(name) for name, _type in pyogrio.list_layers(parts.path)]
-        if len(names) > MAX_LAYERS:
-            raise TooDemanding(f"{parts.name} holds {len(names)} layers, and {MAX_LAYERS} are allowed; send it in parts.")
-        return [_layer(pyogrio, parts, name, limits) for name in names]
-    except (DataSourceError, DataLayerError, UnicodeDecodeError) as error:
-        raise Damaged(
-            f"{parts.name} is damaged or truncated: it cannot be read as {parts.format.name}. Send it again."
-        ) from error
+    if len(names) > MAX_LAYERS:
+        raise TooDemanding(f"{parts.name} holds {len(names)} layers, and {MAX_LAYERS} are allowed; send it in parts.")
+    return [_layer(pyogrio, parts, name, limits) for name in names]
+
+
+@contextmanager
+def _reading(pyogrio: Any, parts: Parts) -> Iterator[None]:
+    try:
+        yield
+    # ValueError is what pyogrio raises for a feature that cannot be reached and for text in no encoding.
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError) as error:
+        raise Damaged(f"{parts.name} is damaged or truncated: it is no readable {parts.format.name}. Send it again.") from error
 
 
 def _layer(pyogrio: Any, parts: Parts, name: str, limits: Limits) -> LayerInfo:
-    info = pyogrio.read_info(parts.path, layer=name, force_feature_count=True, force_total_bounds=True)
-    count = int(info["features"])
+    with _reading(pyogrio, parts):
+        info = pyogrio.read_info(parts.path, layer=name, force_feature_count=True, force_total_bounds=True)
+        count = int(info["features"])
+        if parts.format is FLATGEOBUF and count:
+            # Its header knows the count and the box; only the last feature shows that the features are there.
+            pyogrio.raw.read(parts.path, layer=name, skip_features=count - 1, max_features=1)
     if count > limits.max_features:
         raise TooDemanding(f"{parts.name} holds {count:,} features, and {limits.max_features:,} are allowed; send it in parts.")
-    if parts.format is FLATGEOBUF and count:
-        # Its header knows the count and the box; only the last feature shows that the features are there.
-        pyogrio.raw.read(parts.path, layer=name, skip_features=count - 1, max_features=1)
     fields = tuple(FieldInfo(name=str(f), type=str(t)) for f, t in zip(info["fields"], info["dtypes"], strict=True))
     geometry = None if info["geometry_type"] in (None, "None") else str(info["geometry_type"])
     bounds = info["total_bounds"]
