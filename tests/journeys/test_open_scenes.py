@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import json
+from pathlib import Path
+
+import numpy as np
 import pytest
+from PIL import Image
 
 from support.scenes import ARCHIVE
 from support.serving import problem_of
@@ -49,7 +56,7 @@ async def test_a_sentinel_scene(server, sources):
     assert {"ndvi", "false_color"} <= {each["id"] for each in info["visualizations"]}
     assert (info["minzoom"], info["maxzoom"]) == (9, 14)
     west, south, east, north = info["bounds"]
-    assert west < east <= -104.9
+    assert west < east < -104.8
     assert 39.6 < south < north < 40.7
 
 
@@ -125,3 +132,118 @@ async def test_samples(server, shared_data):
         assert problem_of(await server.http.get(f"{server.base_url}/v1/op/catalog.info.sample", params=wrong))["status"] == 404
     nobody = await server.http.get(f"{server.base_url}/v1/op/catalog.provider.samples", params={"provider": "nobody"})
     assert problem_of(nobody)["status"] == 404
+
+
+async def with_sentinel_tiles(server, shared_data):
+    """The shared Sentinel-2 scene, as a mirror of its host, with files of this machine."""
+    folder = shared_data / "imagery" / "sentinel-2-l2a_S2A_29RKH_20200219"
+    item = json.loads((folder / "S2A_29RKH_20200219_0_L2A.json").read_bytes())
+    files = {path.stem: str(path) for path in folder.glob("B*.tif")}
+    bands = {
+        key: files.get(Path(asset["href"]).stem)
+        for key, asset in item["assets"].items()
+        if asset["type"].startswith("image/tiff")
+    }
+    assets = {key: {**item["assets"][key], "href": path} for key, path in bands.items() if path is not None}
+    assert len(assets) >= 10
+    operator = await server.operator()
+    listed = [{**ARCHIVE["collections"][0], "id": "sentinel-2-l2a", "access_model": "open"}]
+    await operator.op("catalog.admin.source_save", {**ARCHIVE, "id": "local-s2", "access_model": "open", "collections": listed})
+    await operator.op("catalog.admin.source_save", {"id": "earthsearch-aws", "active": False})
+    scene = {**item, "collection": "sentinel-2-l2a", "assets": assets}
+    reply = await operator.op("catalog.admin.scenes_import", {"host": "local-s2", "features": [scene]})
+    assert reply["imported"] == 1, reply
+    return {
+        "collection": "sentinel",
+        "scene_id": item["id"],
+        "visualization": "true_color",
+        "z": 8,
+        "x": 119,
+        "y": 109,
+        "format": "png",
+    }
+
+
+def pixels(response):
+    assert response.status_code == 200, response.text
+    return np.asarray(Image.open(io.BytesIO(response.content)).convert("RGBA"))
+
+
+async def test_tiles_of_a_scene_in_files_of_its_own(server, shared_data):
+    asked = await with_sentinel_tiles(server, shared_data)
+    url = f"{server.base_url}/v1/op/catalog.tile.render"
+    response = await server.http.get(url, params=asked)
+    assert response.headers["cache-control"] == "public, max-age=3600"
+    picture = pixels(response)
+    drawn = picture[..., 3] > 0
+    assert 0.3 < drawn.mean() < 0.5
+    assert picture[drawn][:, :3].std(axis=0).min() > 20
+    again = await server.http.get(url, params=asked, headers={"If-None-Match": response.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    index = pixels(await server.http.get(url, params={**asked, "visualization": "ndvi"}))
+    assert (index[..., 3] > 0).mean() == pytest.approx(drawn.mean(), abs=0.01)
+    own = {
+        **asked,
+        "visualization": "custom",
+        "expression": "(nir - red) / (nir + red)",
+        "rescale": "-1,1",
+        "colormap": "RdYlGn",
+    }
+    numbered = {**own, "expression": "(b8-b4)/(b8+b4)"}
+    assert (pixels(await server.http.get(url, params=own)) == pixels(await server.http.get(url, params=numbered))).all()
+    nowhere = pixels(await server.http.get(url, params={**asked, "x": 10, "y": 10}))
+    assert nowhere.max() == 0
+
+
+async def test_a_tile_is_clipped_to_an_area_however_it_is_written(server, shared_data):
+    asked = await with_sentinel_tiles(server, shared_data)
+    url = f"{server.base_url}/v1/op/catalog.tile.render"
+    aoi = {"type": "Polygon", "coordinates": [[[-11.5, 24.6], [-11.3, 24.6], [-11.3, 24.8], [-11.5, 24.8], [-11.5, 24.6]]]}
+    text = json.dumps(aoi)
+    whole = pixels(await server.http.get(url, params=asked))
+    clipped = pixels(await server.http.get(url, params={**asked, "aoi_clip": text}))
+    encoded = pixels(await server.http.get(url, params={**asked, "aoi_clip": base64.urlsafe_b64encode(text.encode()).decode()}))
+    posted = pixels(await server.http.post(url, json={**asked, "aoi_clip_body": aoi}))
+    assert (clipped == encoded).all()
+    assert (clipped == posted).all()
+    assert 0 < (clipped[..., 3] > 0).sum() < (whole[..., 3] > 0).sum() / 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "loc"),
+    [
+        ({"visualization": "nothing"}, "visualization"),
+        ({"format": "tiff"}, "format"),
+        ({"expression": "__import__('os')"}, "expression"),
+        ({"expression": "b99"}, "expression"),
+        ({"colormap": "viridis"}, "colormap"),
+        ({"visualization": "ndvi", "colormap": "nothing"}, "colormap"),
+        ({"rescale": "5"}, "rescale"),
+        ({"z": 25}, "z"),
+        ({"x": 256}, "x"),
+        ({"collection": "sample"}, "provider"),
+        ({"collection": "modis"}, "collection"),
+        ({"scene_id": "no name"}, "scene_id"),
+        ({"aoi_clip": "%%%"}, "aoi_clip"),
+        ({"quality": 101}, "quality"),
+    ],
+)
+async def test_what_cannot_be_drawn(server, shared_data, wrong, loc):
+    asked = await with_sentinel_tiles(server, shared_data)
+    response = await server.http.get(f"{server.base_url}/v1/op/catalog.tile.render", params={**asked, **wrong})
+    problem = problem_of(response)
+    assert problem["status"] == 422
+    assert problem["detail"][0]["loc"][:2] == ["body", loc]
+
+
+async def test_a_file_outside_the_source_folders_is_not_drawn(server, shared_data, tmp_path):
+    asked = await with_sentinel_tiles(server, shared_data)
+    await server.sql(
+        "UPDATE scene SET assets = jsonb_set(assets, '{red,href}', to_jsonb(%s::text)) WHERE host = 'local-s2'", "/etc/passwd"
+    )
+    response = await server.http.get(f"{server.base_url}/v1/op/catalog.tile.render", params=asked)
+    assert problem_of(response)["status"] == 422
+    assert "/etc" not in response.text
+    info = await told(server, "catalog.info.sentinel", scene_id=asked["scene_id"])
+    assert "/etc" not in str(info)
+    assert str(shared_data) not in str(info)

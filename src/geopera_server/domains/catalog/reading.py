@@ -106,7 +106,7 @@ def assets_of(item: Item) -> dict[str, dict[str, Any]]:
 
 def shown_assets(assets: Mapping[str, Asset], *, open_data: bool) -> dict[str, Asset]:
     """Returns what a customer may see: all of open data, previews of what is sold; never a file of the server."""
-    shown = {key: each for key, each in assets.items() if _is_public(each) and (open_data or _is_preview(key, each))}
+    shown = {key: each for key, each in assets.items() if is_public(each) and (open_data or _is_preview(key, each))}
     for name, keys, role in (("thumbnail", THUMBNAILS, "thumbnail"), ("quicklook", QUICKLOOKS, "overview")):
         found = preview(assets, keys)
         if found is not None and name not in shown:
@@ -118,14 +118,15 @@ def preview(assets: Mapping[str, Asset], keys: Sequence[str]) -> Asset | None:
     """Returns the first picture that may be shown under one of the keys, else any that calls itself a thumbnail."""
     candidates = [assets[key] for key in keys if key in assets]
     candidates += [each for each in assets.values() if "thumbnail" in (each.get("roles") or [])]
-    return next((each for each in candidates if _is_public(each) and _is_picture(each)), None)
+    return next((each for each in candidates if is_public(each) and _is_picture(each)), None)
 
 
 def _address(asset: Asset | None) -> str | None:
     return None if asset is None else str(asset["href"])
 
 
-def _is_public(asset: Asset) -> bool:
+def is_public(asset: Asset) -> bool:
+    """Says whether a file lies on the web, and not on this machine."""
     return urlsplit(asset["href"]).scheme in _PUBLIC_SCHEMES
 
 

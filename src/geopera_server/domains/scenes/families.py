@@ -123,7 +123,7 @@ def _band(
     told = stored[number - 1] if number <= len(stored) else {}
     scale, offset = _number(told, "raster:scale", "scale"), _number(told, "raster:offset", "offset")
     if scale is None:
-        scale, offset = (1.0, 0.0) if family is None or family.scale is None else (family.scale, family.offset)
+        scale, offset = (1.0, 0.0) if family is None or family.scale is None else (family.scale, _offset(family, capture))
     resolution = _number(told, "raster:spatial_resolution", "spatial_resolution") or _number(asset, "gsd") or capture.gsd
     return SceneBand(
         role=role,
@@ -136,12 +136,23 @@ def _band(
     )
 
 
+def _offset(family: Family, capture: FoundCapture) -> float:
+    """Returns what is added to scaled numbers: since baseline 04.00 Sentinel-2 stores 1,000 more, unless its host took it off.
+
+    Source: Sentinel-2 Products Specification Document, BOA_ADD_OFFSET.
+    """
+    told = capture.properties
+    kept = told.get("earthsearch:boa_offset_applied", told.get("sentinel:boa_offset_applied")) is not True
+    baseline = str(told.get("s2:processing_baseline") or told.get("sentinel:processing_baseline") or "")
+    return -0.1 if family is SENTINEL and kept and baseline >= "04.00" else family.offset
+
+
 def _is_raster(asset: Mapping[str, Any]) -> bool:
     return str(asset.get("type") or "").startswith(_RASTER_TYPES)
 
 
 def _is_picture(key: str, asset: Mapping[str, Any]) -> bool:
-    return key.lower() in _PICTURES or not _PICTURES.isdisjoint(asset.get("roles") or [])
+    return key.lower().partition("-")[0] in _PICTURES or not _PICTURES.isdisjoint(asset.get("roles") or [])
 
 
 def _properties(capture: FoundCapture) -> dict[str, Any]:

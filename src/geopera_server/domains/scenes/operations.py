@@ -9,7 +9,9 @@ from geopera_server.domains.scenes import store
 from geopera_server.domains.scenes.families import LANDSAT, NAIP, SENTINEL, Family, offered
 from geopera_server.domains.scenes.looking import Scene, open_scene, sample_scene, sample_scenes
 from geopera_server.domains.scenes.names import landsat_name, naip_name, sentinel_name
+from geopera_server.domains.scenes.pictures import scene_tile
 from geopera_server.domains.scenes.presenting import (
+    address_of,
     as_visualization,
     epsg_of,
     named,
@@ -19,6 +21,7 @@ from geopera_server.domains.scenes.presenting import (
     zooms_of,
 )
 from geopera_server.domains.scenes.shapes import (
+    CatalogTileInput,
     LandsatInfo,
     NaipInfo,
     Provider,
@@ -34,6 +37,7 @@ from geopera_server.domains.scenes.shapes import (
     Visualizations,
     VizListInput,
 )
+from geopera_server.kernel.answers import Media, NotModified
 from geopera_server.kernel.context import Context, Outside
 from geopera_server.kernel.errors import InvalidInput, NotFound, Unavailable
 from geopera_server.kernel.operation import operation
@@ -119,7 +123,7 @@ async def naip(outside: Outside, given: SceneInfoInput) -> NaipInfo:
         datetime=scene.capture.captured_at,
         bounds=scene.bounds,
         epsg=epsg_of(scene),
-        href=scene.bands[0].href,
+        href=address_of(scene.bands[0]),
         bands=shown_bands(scene.bands),
         visualizations=named(scene.visualizations),
     )
@@ -230,6 +234,32 @@ def _as_sample(scene: Scene, provider: str, base_url: str) -> Sample:
         gsd=scene.capture.gsd,
         thumbnail_url=thumbnail_of(scene, provider, base_url),
     )
+
+
+@operation(
+    "catalog.tile.render",
+    effect="read",
+    scope="tiles:read",
+    raw=True,
+    public=True,
+    media_type="image/webp",
+    rate_class="tiles",
+    example={
+        **_SENTINEL_EXAMPLE,
+        "collection": "sentinel",
+        "visualization": "true_color",
+        "z": 8,
+        "x": 119,
+        "y": 109,
+        "format": "webp",
+    },
+)
+async def tile(outside: Outside, given: CatalogTileInput) -> Media | NotModified:
+    """Draws a tile of an open scene or of a sample in one of its pictures, or by a formula of your own.
+
+    Bands are called by what they show, as red or nir, or b1, b2 … in the order in which catalog.info.* lists them.
+    """
+    return await scene_tile(outside, given)
 
 
 def _unreadable(what: str, example: str) -> InvalidInput:

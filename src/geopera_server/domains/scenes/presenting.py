@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from geopera_server.domains.catalog.reading import shown_assets
+from geopera_server.domains.catalog.reading import is_public, shown_assets
 from geopera_server.domains.scenes.families import SceneBand
 from geopera_server.domains.scenes.looking import Scene
 from geopera_server.domains.scenes.shapes import Named, ShownBand, Visualization
@@ -24,8 +24,15 @@ def named(visualizations: Sequence[VisualizationSpec]) -> list[Named]:
 
 
 def shown_bands(bands: Sequence[SceneBand], *, with_files: bool = True) -> list[ShownBand]:
-    """Returns bands with the files that hold them."""
-    return [ShownBand(name=each.role, resolution=each.resolution, href=each.href if with_files else "") for each in bands]
+    """Returns bands with the addresses of their files; a file of the server has none."""
+    return [
+        ShownBand(name=each.role, resolution=each.resolution, href=address_of(each) if with_files else None) for each in bands
+    ]
+
+
+def address_of(band: SceneBand) -> str | None:
+    """Returns the public address of the file that holds a band."""
+    return band.href if is_public({"href": band.href}) else None
 
 
 def as_visualization(spec: VisualizationSpec, roles: Sequence[str]) -> Visualization:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime as Time  # noqa: N812  (a field has that name)
+from typing import Any
 
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
@@ -29,12 +30,31 @@ class ProviderSamplesInput(BaseModel):
     offset: int = Field(0, ge=0, le=MAX_OFFSET)
 
 
+class CatalogTileInput(BaseModel):
+    """Which tile of which scene, and which of its pictures; `expression` takes the place of the picture's own bands."""
+
+    collection: str
+    scene_id: str
+    visualization: str
+    z: int
+    x: int
+    y: int
+    format: str
+    expression: str | None = None
+    rescale: str | None = None
+    colormap: str | None = None
+    provider: str | None = None
+    quality: int | None = 95
+    aoi_clip: str | None = None
+    aoi_clip_body: dict[str, Any] | None = None
+
+
 class ShownBand(TypedDict):
     """One band of a scene: what it shows, its resolution in metres, and the file that holds it."""
 
     name: str
     resolution: float | None
-    href: str
+    href: str | None
 
 
 class Named(TypedDict):
@@ -82,7 +102,7 @@ class NaipInfo(TypedDict):
     datetime: Time
     bounds: list[float]
     epsg: int | None
-    href: str
+    href: str | None
     bands: list[ShownBand]
     visualizations: list[Named]
 
