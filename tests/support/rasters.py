@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rasterio
 import rasterio.warp
 from affine import Affine
@@ -16,6 +17,28 @@ MakeRaster = Callable[..., Path]
 def north_up(left: float, top: float, width: float, height: float | None = None) -> Affine:
     """A transform without rotation (rasterio's from_origin warns about itself under affine 3)."""
     return Affine(width, 0, left, 0, -(height or width), top)
+
+
+def write_raster(folder: Path, array: np.ndarray, name: str = "made.tif", *, colormap: Any = None, **profile: Any) -> Path:
+    """Writes an array as a plain GeoTIFF, in UTM 29N with 10 m pixels unless told otherwise; `mask` and `after` too."""
+    stack = array[np.newaxis] if array.ndim == 2 else array
+    mask, after = profile.pop("mask", None), profile.pop("after", None)
+    settings = {"crs": "EPSG:32629", "transform": north_up(500_000, 2_700_000, 10), "driver": "GTiff"} | profile
+    path = folder / name
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK="YES"),
+        rasterio.open(
+            path, "w", width=stack.shape[2], height=stack.shape[1], count=len(stack), dtype=stack.dtype, **settings
+        ) as dataset,
+    ):
+        if colormap is not None:
+            dataset.write_colormap(1, colormap)
+        if after is not None:
+            after(dataset)
+        dataset.write(stack)
+        if mask is not None:
+            dataset.write_mask(mask)
+    return path
 
 
 def wgs84_ring(path: Path, corners: Sequence[tuple[float, float]]) -> list[list[float]]:

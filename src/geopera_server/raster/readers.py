@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -135,6 +135,13 @@ class ReaderPool:
             gone = self._removed(lambda reader: time.monotonic() - reader.idle_since >= older_than_s)
         _close(gone)
 
+    def forget(self, href: str) -> None:
+        """Closes what is open of a file that is no more; what is in use closes when it comes back."""
+        with self._lock:
+            self._versions.pop(href, None)
+            gone = self._removed(lambda reader: reader.target.href == href)
+        _close(gone)
+
     def _take(self, target: Target) -> Reader:
         with self._lock:
             gone = self._outdated(target)
@@ -199,12 +206,12 @@ class ReaderPool:
             while spare > 0 and shelf.idle:
                 gone.append(shelf.idle.popleft())
                 spare -= 1
+            self._drop_if_empty(target, shelf)
             if spare <= 0:
                 break
-            self._drop_if_empty(target, shelf)
         return gone
 
-    def _removed(self, unwanted: Any) -> list[Reader]:
+    def _removed(self, unwanted: Callable[[Reader], bool]) -> list[Reader]:
         gone: list[Reader] = []
         for target, shelf in list(self._shelves.items()):
             out = [reader for reader in shelf.idle if unwanted(reader)]

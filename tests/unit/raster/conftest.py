@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-import rasterio
 
 from support.http_files import HttpFiles
-from support.rasters import MakeRaster, north_up
-
-UTM_29N = "EPSG:32629"
+from support.rasters import MakeRaster, write_raster
 
 
 @pytest.fixture(scope="session")
@@ -42,25 +38,4 @@ def served(tmp_path: Path) -> Iterator[HttpFiles]:
 @pytest.fixture
 def make_raster(tmp_path: Path) -> MakeRaster:
     """Writes an array as a plain GeoTIFF, in UTM 29N with 10 m pixels unless told otherwise."""
-
-    def make(array: np.ndarray, name: str = "made.tif", *, colormap: Any = None, **profile: Any) -> Path:
-        stack = array[np.newaxis] if array.ndim == 2 else array
-        mask, after = profile.pop("mask", None), profile.pop("after", None)
-        settings = {"crs": UTM_29N, "transform": north_up(500_000, 2_700_000, 10), "driver": "GTiff"} | profile
-        path = tmp_path / name
-        with (
-            rasterio.Env(GDAL_TIFF_INTERNAL_MASK="YES"),
-            rasterio.open(
-                path, "w", width=stack.shape[2], height=stack.shape[1], count=len(stack), dtype=stack.dtype, **settings
-            ) as dataset,
-        ):
-            if colormap is not None:
-                dataset.write_colormap(1, colormap)
-            if after is not None:
-                after(dataset)
-            dataset.write(stack)
-            if mask is not None:
-                dataset.write_mask(mask)
-        return path
-
-    return make
+    return partial(write_raster, tmp_path)

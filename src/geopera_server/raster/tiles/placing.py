@@ -1,7 +1,7 @@
 """Finds for each pixel of a tile where it lies in a raster.
 
 Projecting all of them exactly would cost more than all else. A lattice of points is projected instead, and what lies
-between is interpolated linearly where the middle of every cell shows that this is right to a twentieth of a pixel, in
+between is interpolated linearly where the middles of all cells' sides show that this is right to a twentieth of a pixel, in
 the manner of GDAL's approximating transformer. Cells are made smaller until it is, down to single pixels: around a pole
 or over half the globe a tile may need that.
 """
@@ -187,11 +187,8 @@ def _fitting(facts: Facts, tile: Tile, block: Block) -> Lattice | None:
         columns, rows = _nodes(block.column, block.width, cell), _nodes(block.row, block.height, cell)
         x, y = _project(facts, tile, columns, rows)
         lattice = Lattice(columns, rows, x, y)
-        if cell > 1:
-            middle_x, middle_y = _project(facts, tile, columns[:-1] + cell / 2, rows[:-1] + cell / 2)
-            error = max(_error(x, middle_x), _error(y, middle_y))
-            if error <= TOLERANCE_PX * max(1.0, lattice.scale):
-                return lattice
+        if cell > 1 and _error(facts, tile, lattice, cell) <= TOLERANCE_PX * max(1.0, lattice.scale):
+            return lattice
     return lattice if np.isfinite(lattice.x).any() else None
 
 
@@ -201,11 +198,20 @@ def _nodes(first: int, count: int, cell: int) -> Floats:
     return first + 0.5 + cell * np.arange(cells + 1, dtype=np.float64)
 
 
-def _error(nodes: Floats, middles: Floats) -> float:
-    guess = (nodes[:-1, :-1] + nodes[1:, :-1] + nodes[:-1, 1:] + nodes[1:, 1:]) / 4
+def _error(facts: Facts, tile: Tile, lattice: Lattice, cell: int) -> float:
+    """How far off interpolation can be: the sum of the worst along rows and the worst along columns.
+
+    The middles of cells would not tell: there both curvatures of a conformal projection cancel each other out.
+    """
+    between_columns = _project(facts, tile, lattice.columns[:-1] + cell / 2, lattice.rows)
+    between_rows = _project(facts, tile, lattice.columns, lattice.rows[:-1] + cell / 2)
     with np.errstate(invalid="ignore"):
-        worst = np.abs(guess - middles).max()
-    return float(worst) if np.isfinite(worst) else float("inf")
+        along_rows = [nodes[:, :-1] + nodes[:, 1:] for nodes in (lattice.x, lattice.y)]
+        along_columns = [nodes[:-1] + nodes[1:] for nodes in (lattice.x, lattice.y)]
+        off_rows = max(float(np.abs(sums / 2 - seen).max()) for sums, seen in zip(along_rows, between_columns, strict=True))
+        off_columns = max(float(np.abs(sums / 2 - seen).max()) for sums, seen in zip(along_columns, between_rows, strict=True))
+    worst = off_rows + off_columns
+    return worst if np.isfinite(worst) else float("inf")
 
 
 def _project(facts: Facts, tile: Tile, columns: Floats, rows: Floats) -> tuple[Floats, Floats]:
