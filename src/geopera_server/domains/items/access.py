@@ -39,6 +39,18 @@ async def require_item_write(conn: Connection, principal: Principal, item_id: st
     return {**locked, "collection_name": row["collection_name"]}
 
 
+async def require_collection_read(conn: Connection, principal: Principal, collection_id: str) -> tuple[str, str]:
+    """P-READ: returns the ids of a live collection and of its project; raises NotFound for everything else."""
+    if not is_id(collection_id):
+        raise NotFound("collection")
+    found = await store.live_collection(
+        conn, collection_id, organization_id=principal.organization_id, everywhere=reads_everywhere(principal)
+    )
+    if found is None:
+        raise NotFound("collection")
+    return found["id"], found["project_id"]
+
+
 async def require_collection_in(conn: Connection, project_id: str, collection_id: str) -> str:
     """Returns the id of a live collection of exactly this project, which the caller has been let into; raises NotFound."""
     if not is_id(collection_id) or not await store.collection_is_in(conn, project_id, collection_id):

@@ -131,6 +131,13 @@ class ItemPage(TypedDict):
     offset: int
 
 
+class CollectionItemPage(ItemPage):
+    """A page of a collection's items, newest first."""
+
+    collection_id: str
+    project_id: str
+
+
 class AssetList(TypedDict):
     """The files of an item."""
 

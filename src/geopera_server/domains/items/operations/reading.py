@@ -9,10 +9,10 @@ from pydantic import BaseModel, Field
 
 from geopera_server.domains.identity.access import require_project_read
 from geopera_server.domains.items import store
-from geopera_server.domains.items.access import require_collection_in, require_item_read
+from geopera_server.domains.items.access import require_collection_in, require_collection_read, require_item_read
 from geopera_server.domains.items.family import FAMILY_DEPTH, as_family, ids_in
 from geopera_server.domains.items.presenting import as_asset, as_item_full, as_item_response, storage_bytes
-from geopera_server.domains.items.shapes import AssetList, ItemFamily, ItemPage
+from geopera_server.domains.items.shapes import AssetList, CollectionItemPage, ItemFamily, ItemPage
 from geopera_server.domains.items.stac import as_stac
 from geopera_server.domains.provenance.graph import walk
 from geopera_server.domains.visualization.profiles import default_profile_of
@@ -76,6 +76,41 @@ async def list_(ctx: Context, given: ItemsListInput) -> ItemPage:
     )
     total = await store.items_total(ctx.conn, project_id, collection_id=collection_id, uncollected=given.uncollected)
     return ItemPage(items=[as_item_response(row) for row in rows], total=total, limit=limit, offset=given.offset)
+
+
+class ItemsByCollectionInput(BaseModel):
+    """Which collection's items."""
+
+    collection_id: str
+    limit: int = Field(100, ge=1)
+    offset: int = Field(0, ge=0, le=MAX_OFFSET)
+
+
+@operation(
+    "items.list_by_collection",
+    effect="read",
+    scope="items:read",
+    raw=True,
+    snapshot=True,
+    example={"collection_id": "0192d3c4-0000-7000-8000-000000000000", "limit": 20},
+)
+async def list_by_collection(ctx: Context, given: ItemsByCollectionInput) -> CollectionItemPage:
+    """Lists the items of a collection, newest first."""
+    collection_id, project_id = await require_collection_read(ctx.conn, ctx.principal, given.collection_id)
+    ctx.touch("collection", collection_id)
+    limit = clamped(given.limit)
+    rows = await store.items_page(
+        ctx.conn, project_id, collection_id=collection_id, uncollected=False, limit=limit, offset=given.offset
+    )
+    total = await store.items_total(ctx.conn, project_id, collection_id=collection_id, uncollected=False)
+    return CollectionItemPage(
+        items=[as_item_response(row) for row in rows],
+        total=total,
+        limit=limit,
+        offset=given.offset,
+        collection_id=collection_id,
+        project_id=project_id,
+    )
 
 
 class ItemAssetsInput(BaseModel):

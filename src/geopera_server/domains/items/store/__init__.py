@@ -105,6 +105,16 @@ async def collection_is_in(conn: Connection, project_id: str, collection_id: str
     return await cursor.fetchone() is not None
 
 
+async def live_collection(conn: Connection, collection_id: str, *, organization_id: str | None, everywhere: bool) -> Row | None:
+    """A live collection of a live project, if it is the organization's or `everywhere` is asked."""
+    cursor = await conn.execute(
+        "SELECT c.id, c.project_id FROM collection c JOIN project p ON p.id = c.project_id AND p.deleted_at IS NULL"
+        " WHERE c.id = %(collection)s AND c.deleted_at IS NULL AND (c.organization_id = %(organization)s OR %(everywhere)s)",
+        {"collection": collection_id, "organization": organization_id, "everywhere": everywhere},
+    )
+    return await cursor.fetchone()
+
+
 async def collection_of(conn: Connection, organization_id: str, collection_id: str) -> Row | None:
     """A collection of the organization, a deleted one included."""
     cursor = await conn.execute(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -50,3 +50,15 @@ async def replace_asset(conn: Connection, row: Mapping[str, Any]) -> Row | None:
         row,
     )
     return await cursor.fetchone()
+
+
+async def set_band_names(conn: Connection, organization_id: str, asset_id: str, names: Sequence[str], at: datetime) -> Row:
+    """Names the bands of a live asset."""
+    cursor = await conn.execute(
+        "UPDATE asset SET band_names = %(names)s, updated_at = %(at)s"
+        " WHERE organization_id = %(organization)s AND id = %(asset)s AND deleted_at IS NULL RETURNING *",
+        {"names": list(names), "at": at, "organization": organization_id, "asset": asset_id},
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return row

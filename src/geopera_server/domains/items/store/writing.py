@@ -50,13 +50,3 @@ async def update_item(conn: Connection, row: Mapping[str, Any]) -> Row:
     made = await cursor.fetchone()
     assert made is not None
     return made
-
-
-async def collection_items_page(conn: Connection, collection_id: str, *, limit: int, offset: int) -> list[Row]:
-    """One page of the live items of a collection, newest first."""
-    cursor = await conn.execute(
-        "SELECT " + ITEM + " FROM item i WHERE i.collection_id = %s AND i.deleted_at IS NULL"
-        " ORDER BY i.created_at DESC, i.id LIMIT %s OFFSET %s",
-        (collection_id, limit, offset),
-    )
-    return await cursor.fetchall()

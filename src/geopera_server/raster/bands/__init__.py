@@ -1,0 +1,1 @@
+"""Telling from the pixels of a raster what its bands show."""
