@@ -47,7 +47,7 @@ def test_each_band_has_its_own_figures(bolzano):
 
 
 def test_only_the_area_asked_for_counts(make_raster):
-    rows, columns = np.mgrid[0:100, 0:100]
+    _, columns = np.mgrid[0:100, 0:100]
     path = make_raster((columns + 1).astype("uint8"), transform=north_up(500_000, 2_700_000, 10), nodata=12)
     aoi = aoi_within(path, [(0.1001, 0.1001), (0.1999, 0.1001), (0.1999, 0.2999), (0.1001, 0.2999)])
     stats = statistics(target(path), geometry=aoi)[0].statistics
