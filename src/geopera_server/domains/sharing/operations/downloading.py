@@ -54,7 +54,7 @@ async def open_file(ctx: Context, given: ShareFileInput) -> OpenedFile:
             retry_after_s=error.retry_after_s,
         ) from error
     if counted:
-        await store.count_use(ctx.conn, visit.link["id"], egress_bytes=counted)
+        await store.count_egress(ctx.conn, visit.link["id"], counted)
         await store.count_access(
             ctx.conn,
             visit.link["id"],

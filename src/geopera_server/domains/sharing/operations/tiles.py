@@ -143,7 +143,7 @@ async def _count(outside: Outside, visit: Visit, picture: Media | NotModified) -
     """Counts a picture with its link, if it was sent; the organization's own count is made where it is drawn."""
     if isinstance(picture, Media):
         async with outside.connection() as conn:
-            await store.count_use(conn, visit.link["id"], tiles=1)
+            await store.count_tile(conn, visit.link["id"])
 
 
 def _no_tiles_left(error: RateLimited) -> RateLimited:
