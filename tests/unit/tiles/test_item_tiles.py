@@ -115,7 +115,6 @@ async def test_a_tile_without_data_is_transparent(home, scene):
     ({"expression": "b1", "bands": "1"}, "expression"), ({"rescale": "5,1"}, "rescale"), ({"rescale": "a,b"}, "rescale"),
     ({"rescale": "0,1;0,2"}, "rescale"), ({"colormap": "viridis"}, "colormap"), ({"bands": "1", "colormap": "nope"}, "colormap"),
     ({"format": "gif"}, "format"), ({"quality": 0}, "quality"), ({"z": 25}, "z"), ({"x": 4096}, "x"), ({"y": -1}, "y"),
-    ({"z": 10**30}, "z"),
 ])  # fmt: skip
 async def test_what_does_not_fit_is_told_with_its_place(home, scene, wrong, where):
     with pytest.raises(Exception) as refused:

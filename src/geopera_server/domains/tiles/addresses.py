@@ -18,6 +18,7 @@ from geopera_server.domains.tiles import store
 from geopera_server.kernel.context import Outside
 from geopera_server.kernel.errors import Gone, InvalidInput, NotFound
 from geopera_server.ports.store import ObjectStore
+from geopera_server.values.periods import month_of
 
 if TYPE_CHECKING:
     from geopera_server.raster.readers import Target
@@ -55,7 +56,13 @@ async def target_of(outside: Outside, url: str) -> Located:
         return Located(target=_elsewhere(outside, url, version="", loc=("url",)))
     principal = outside.principal
     async with outside.connection() as conn:
-        row = await store.item_at(conn, path, organization_id=principal.organization_id, everywhere=reads_everywhere(principal))
+        row = await store.item_at(
+            conn,
+            path,
+            organization_id=principal.organization_id,
+            everywhere=reads_everywhere(principal),
+            month=month_of(outside.now).start.date(),
+        )
     if row is None or not principal.reaches(row["id"], row["collection_id"]):
         raise NotFound("raster")
     if row["lifecycle_state"] == EXPIRED:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from geopera_server.db.pool import Row
-from geopera_server.domains.tiles import store
 from geopera_server.domains.tiles.refusals import refusal_of
 from geopera_server.domains.tiles.showing import Shown, Wishes, item_for, rendering_of, shown_of
 from geopera_server.domains.tiles.wanted import MEDIA_TYPES, Format, checked_format, checked_place, checked_quality
@@ -46,7 +45,7 @@ async def item_tile(
     form, fineness = checked_format(image_format), checked_quality(quality)
     item = await item_for(outside, item_id, wishes.profile, principal=principal)
     shown = await shown_of(outside, item, wishes)
-    await require_tiles_left(outside, item)
+    require_tiles_left(outside, item)
     tile = await drawn(
         outside, shown.target, rendering_of(shown.picture), (z, x, y), form=form, quality=fineness, loc=_loc(shown)
     )
@@ -60,19 +59,14 @@ def count(outside: Outside, item: Row, counted_as: UsageKind = "tile_requests") 
     outside.ports.meter.count(item["organization_id"], counted_as, 1, item["project_id"])
 
 
-async def require_tiles_left(outside: Outside, item: Row) -> None:
+def require_tiles_left(outside: Outside, item: Row) -> None:
     """Raises RateLimited when the item's owner has had all tiles that their plan includes and it sells no more."""
-    if item["most_tiles"] is None:
+    if item["tiles_left"] is None or item["tiles_left"] > 0:
         return
-    month = month_of(outside.now)
-    async with outside.connection() as conn:
-        used = await store.tiles_since(conn, item["organization_id"], month.start.date())
-    if used >= item["most_tiles"]:
-        raise RateLimited(
-            f"The plan includes {item['most_tiles']:,} tiles a month and all are used. Choose a larger plan, or come back"
-            " next month.",
-            retry_after_s=max(1, int((month.end - outside.now).total_seconds())),
-        )
+    raise RateLimited(
+        "All tiles that the plan includes a month are used. Choose a larger plan, or come back next month.",
+        retry_after_s=max(1, int((month_of(outside.now).end - outside.now).total_seconds())),
+    )
 
 
 async def drawn(

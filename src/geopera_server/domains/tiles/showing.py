@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +14,15 @@ from geopera_server.domains.tiles import store
 from geopera_server.domains.tiles.addresses import expired, target_of_asset
 from geopera_server.domains.tiles.refusals import done
 from geopera_server.domains.tiles.wanted import read_bands, read_rescale
-from geopera_server.domains.visualization.bands import Bands, bands_of
+from geopera_server.domains.visualization.bands import Bands
 from geopera_server.domains.visualization.configs import Picture, checked_colormap, formula_of, picture_of, span_of
-from geopera_server.domains.visualization.found import data_type_of, is_reflectance
-from geopera_server.domains.visualization.pictures import pictures_of
+from geopera_server.domains.visualization.offering import Offer, offer_of
 from geopera_server.domains.visualization.shapes import VisualizationSpec
 from geopera_server.kernel.context import Outside
 from geopera_server.kernel.errors import InvalidInput, NotFound
 from geopera_server.kernel.principal import Principal
 from geopera_server.values.ids import is_id
+from geopera_server.values.periods import month_of
 
 if TYPE_CHECKING:
     from geopera_server.raster.readers import Target
@@ -53,7 +52,7 @@ class Shown:
 
     item: Row
     asset: Row
-    bands: Bands
+    offer: Offer
     target: Target
     picture: Picture
     id: str | None
@@ -75,6 +74,7 @@ async def item_for(outside: Outside, item_id: str, profile: str | None, *, princ
                 profile=profile,
                 organization_id=caller.organization_id,
                 everywhere=reads_everywhere(caller),
+                month=month_of(outside.now).start.date(),
             )
     if row is None or not caller.reaches(row["id"], row["collection_id"]):
         raise NotFound("item")
@@ -91,9 +91,9 @@ async def shown_of(outside: Outside, item: Row, wishes: Wishes) -> Shown:
     asset = _asset(item, wishes)
     target = await target_of_asset(outside, asset)
     asset = await _measured(outside, asset, target)
-    bands = bands_of(asset, item["properties"])
-    picture, picture_id, label = _picture(item, asset, bands, wishes)
-    return Shown(item=item, asset=asset, bands=bands, target=target, picture=picture, id=picture_id, label=label)
+    offer = offer_of(asset, item["properties"])
+    picture, picture_id, label = _picture(item, offer, wishes)
+    return Shown(item=item, asset=asset, offer=offer, target=target, picture=picture, id=picture_id, label=label)
 
 
 def _asset(item: Row, wishes: Wishes) -> Row:
@@ -115,16 +115,15 @@ async def _measured(outside: Outside, asset: Row, target: Target) -> Row:
     return {**asset, "band_count": found.band_count, "band_names": names, "dtype": found.dtype}
 
 
-def _picture(item: Row, asset: Row, bands: Bands, wishes: Wishes) -> tuple[Picture, str | None, str | None]:
+def _picture(item: Row, offer: Offer, wishes: Wishes) -> tuple[Picture, str | None, str | None]:
+    bands = offer.bands
     if wishes.draws_anew:
         return _drawn_anew(bands, wishes), None, None
     of_asset = wishes.profile is not None or wishes.asset_key in (None, item["profile_asset_key"])
     if item["profile_id"] is not None and of_asset:
         picture = _of_profile(item, bands)
         return _overridden(picture, wishes), item["profile_id"], item["profile_name"]
-    offered = offered_by(asset, bands)
-    wanted = None if wishes.profile is None else wishes.profile.lower()
-    spec = next((each for each in offered if wanted in (None, each.id)), None)
+    spec = offer.picture(wishes.profile)
     if spec is None:
         raise NotFound("profile")
     return _overridden(picture_of_spec(spec, bands), wishes), spec.id, spec.label
@@ -160,11 +159,6 @@ def _overridden(picture: Picture, wishes: Wishes) -> Picture:
             raise InvalidInput("A colormap colours one band or an expression, not three bands.", loc=("colormap",))
         changes["colormap"] = checked_colormap(wishes.colormap, ("colormap",))
     return dataclasses.replace(picture, **changes) if changes else picture
-
-
-def offered_by(asset: Mapping[str, Any], bands: Bands) -> list[VisualizationSpec]:
-    """Returns what a measured raster offers by its bands, the best first; never nothing."""
-    return pictures_of(bands, data_type=data_type_of(asset, bands), of_reflectance=is_reflectance(asset))
 
 
 def picture_of_spec(spec: VisualizationSpec, bands: Bands) -> Picture:

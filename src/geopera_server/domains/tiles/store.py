@@ -6,9 +6,12 @@ from datetime import date
 
 from geopera_server.db.pool import Connection, Row
 
-_MOST_TILES = (
-    " CASE WHEN coalesce((l.overage->>'tiles_per_1000_credits')::numeric, 0) = 0"
-    "  THEN (l.included->>'tile_requests')::bigint END AS most_tiles"
+# Counted only where the plan ends tiles at a number: it includes so many and sells no more.
+_TILES_LEFT = (
+    " CASE WHEN coalesce((l.overage->>'tiles_per_1000_credits')::numeric, 0) = 0 AND l.included->>'tile_requests' IS NOT NULL"
+    "  THEN greatest(0, (l.included->>'tile_requests')::bigint - (SELECT coalesce(sum(u.amount), 0) FROM usage_day u"
+    "   WHERE u.organization_id = i.organization_id AND u.day >= %(month)s"
+    "   AND u.kind IN ('tile_requests', 'shared_tile_requests')))::bigint END AS tiles_left"
 )
 # No-data may be NaN or infinite, which JSON cannot say.
 _ASSETS = (
@@ -35,47 +38,37 @@ _SHOWN = (
     "  i.properties->'mission', 'instruments', i.properties->'instruments', 'geopera:collection',"
     "  i.properties->'geopera:collection') AS properties,"
     " v.id AS profile_id, v.name AS profile_name, v.type AS profile_type, v.config AS profile_config,"
-    " v.asset_key AS profile_asset_key," + _MOST_TILES + ","
+    " v.asset_key AS profile_asset_key," + _TILES_LEFT + ","
 )
 
 
 async def shown_item(
-    conn: Connection, item_id: str, *, profile: str | None, organization_id: str | None, everywhere: bool
+    conn: Connection, item_id: str, *, profile: str | None, organization_id: str | None, everywhere: bool, month: date
 ) -> Row | None:
-    """A live item with its live assets, the named profile or else the default one, and the tiles its owner may have a month.
+    """A live item with its live assets, the named profile or else the default one, and how many tiles its owner may have yet.
 
-    `most_tiles` is None where the owner's plan has no limit, or sells more beyond it.
+    `tiles_left` in the month that begins on a day is None where the owner's plan has no limit, or sells more beyond it.
     """
     cursor = await conn.execute(
         _SHOWN + _ASSETS + _OF_LIVE_ITEM,
-        {"item": item_id, "profile": profile, "organization": organization_id, "everywhere": everywhere},
-    )
+        {
+            "item": item_id, "profile": profile, "organization": organization_id, "everywhere": everywhere, "month": month,
+        },
+    )  # fmt: skip
     return await cursor.fetchone()
 
 
-async def tiles_since(conn: Connection, organization_id: str, first: date) -> int:
-    """How many tiles of an organization's items were sent since that day, to its own people and through shares."""
-    cursor = await conn.execute(
-        "SELECT coalesce(sum(amount), 0)::bigint AS tiles FROM usage_day WHERE organization_id = %s AND day >= %s"
-        " AND kind IN ('tile_requests', 'shared_tile_requests')",
-        (organization_id, first),
-    )
-    row = await cursor.fetchone()
-    assert row is not None
-    return int(row["tiles"])
-
-
-async def item_at(conn: Connection, path: str, *, organization_id: str | None, everywhere: bool) -> Row | None:
-    """The live item that holds a file in own storage, and the file."""
+async def item_at(conn: Connection, path: str, *, organization_id: str | None, everywhere: bool, month: date) -> Row | None:
+    """The live item that holds a file in own storage, the file, and `tiles_left` as for an item."""
     cursor = await conn.execute(
         "SELECT i.id, i.organization_id, i.project_id, i.collection_id, i.lifecycle_state, a.id AS asset_id, a.key, a.href,"
         " a.external, a.checksum, a.updated_at, a.band_names, a.band_count,"
-        + _MOST_TILES
+        + _TILES_LEFT
         + " FROM asset a JOIN item i ON i.id = a.item_id AND i.deleted_at IS NULL"
         " JOIN project p ON p.id = i.project_id AND p.deleted_at IS NULL"
         " JOIN organization o ON o.id = i.organization_id LEFT JOIN plan l ON l.id = o.plan_id"
         " WHERE a.href = %(path)s AND NOT a.external AND a.deleted_at IS NULL"
         " AND (a.organization_id = %(organization)s OR %(everywhere)s) ORDER BY a.created_at, a.id LIMIT 1",
-        {"path": path, "organization": organization_id, "everywhere": everywhere},
+        {"path": path, "organization": organization_id, "everywhere": everywhere, "month": month},
     )
     return await cursor.fetchone()

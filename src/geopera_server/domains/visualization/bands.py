@@ -127,7 +127,7 @@ def bands_of(asset: Mapping[str, Any], properties: Mapping[str, Any] | None = No
     count = int(asset["band_count"] or len(asset["band_names"]) or 1)
     names = tuple(asset["band_names"])
     told = tuple(name for name in names if not re.fullmatch(r"b\d+", name))
-    sensor = _sensor_of(" ".join(_platform_words(properties or {})), told or (asset["key"],))
+    sensor = _sensor_of(platform_of(properties or {}), told or (asset["key"],))
     roles: dict[str, int] = {}
     for number, name in enumerate(names, start=1):
         role = _role_by(sensor, name)
@@ -141,11 +141,12 @@ def bands_of(asset: Mapping[str, Any], properties: Mapping[str, Any] | None = No
     return Bands(count=count, names=names, roles=roles, sensor=sensor)
 
 
-def _platform_words(properties: Mapping[str, Any]) -> list[str]:
+def platform_of(properties: Mapping[str, Any]) -> str:
+    """Returns what STAC properties say of the platform, in lower case."""
     words = [properties.get(name) for name in ("platform", "constellation", "mission", "geopera:collection")]
     instruments = properties.get("instruments")
     words += instruments if isinstance(instruments, list) else []
-    return [word.lower() for word in words if isinstance(word, str)]
+    return " ".join(word.lower() for word in words if isinstance(word, str))
 
 
 def _sensor_of(platform: str, names: Sequence[str]) -> Sensor | None:

@@ -6,14 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from geopera_server.domains.visualization.bands import Bands, bands_of
-from geopera_server.domains.visualization.pictures import pictures_of
+from geopera_server.domains.visualization.offering import offer_of
 from geopera_server.domains.visualization.shapes import VisualizationSpec
 
 # Every profile is a row that somebody scrolls past; the other indices are there by their ids all the same.
 KEPT_INDICES = frozenset({"ndvi", "evi2", "ndre", "ndmi", "ndwi", "mndwi", "nbr", "ndbi"})
-_HEIGHT_WORDS = ("dem", "dsm", "dtm", "elevation", "height", "bathymetry", "depth")
-_CLASS_WORDS = ("scl", "classification", "landcover", "lulc", "classes", "class")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,23 +25,11 @@ class Found:
     config: dict[str, Any] = field(default_factory=dict)
 
 
-def data_type_of(asset: Mapping[str, Any], bands: Bands) -> str:
-    """Returns raster, elevation or categorical, by what the asset and its bands are called."""
-    words = {str(asset["key"]).lower(), *(name.lower() for name in asset["band_names"]), *asset["roles"]}
-    if bands.count == 1 and ("elevation" in bands.roles or any(word in words for word in _HEIGHT_WORDS)):
-        return "elevation"
-    whole_numbers = str(asset["dtype"] or "").startswith(("uint", "int"))
-    if bands.count == 1 and whole_numbers and any(word in words for word in _CLASS_WORDS):
-        return "categorical"
-    return "raster"
-
-
 def found_in(asset: Mapping[str, Any], properties: Mapping[str, Any]) -> list[Found]:
     """Returns the profiles of one raster, the best first."""
-    bands = bands_of(asset, properties)
-    data_type = data_type_of(asset, bands)
-    specs = pictures_of(bands, data_type=data_type, of_reflectance=is_reflectance(asset))
-    kept = [spec for spec in specs if spec.kind != "index" or spec.id in KEPT_INDICES]
+    offer = offer_of(asset, properties)
+    bands = offer.bands
+    kept = [spec for spec in offer.pictures if spec.kind != "index" or spec.id in KEPT_INDICES]
     wanted = [spec for spec in kept if spec.kind != "raw" or spec.category == "categorical"] or kept[: bands.count]
     layer = "sensor" if bands.sensor is not None and bands.roles else "auto"
     return [
@@ -88,9 +73,3 @@ def _extremes(asset: Mapping[str, Any], number: int) -> list[float] | None:
     if mean is not None and spread is not None:
         low, high = max(low, float(mean) - 3 * float(spread)), min(high, float(mean) + 3 * float(spread))
     return [low, high] if low < high else None
-
-
-def is_reflectance(asset: Mapping[str, Any]) -> bool:
-    """Says whether a raster's numbers are reflectance themselves: fractions of at most a little over one."""
-    tops = [band.get("max") for band in asset["statistics"] or () if band.get("max") is not None]
-    return str(asset["dtype"] or "").startswith("float") and bool(tops) and max(tops) <= 2.0

@@ -52,12 +52,12 @@ def pictures(
 
 
 def pictures_of(
-    bands: Bands, *, data_type: str = "raster", asset: str | None = None, of_reflectance: bool = False
+    bands: Bands, *, data_type: str = "raster", of_reflectance: bool = False, colormap: str | None = None
 ) -> list[VisualizationSpec]:
     """Returns what may be shown of a known raster: as `pictures`, and every band of it by its number.
 
     `of_reflectance` says that values are reflectance already; else indices that need it take the sensor's scale, or are
-    left out.
+    left out. A colormap is that of classes.
     """
     params: dict[str, Any] = {}
     if bands.sensor is not None and bands.sensor.scale is not None and not of_reflectance:
@@ -65,12 +65,12 @@ def pictures_of(
     elif not of_reflectance:
         params = {"scale": None}
     roles = dict(bands.roles) or ({"elevation": 1} if data_type == "elevation" else {})
-    found = pictures(data_type, roles, asset=asset, render_params=params)
+    found = pictures(data_type, roles, render_params={**params, "colormap": colormap})
     shown = {spec.bands[0] for spec in found if spec.kind == "raw" and spec.bands}
     more = [_band(number, _title(bands, number)) for number in range(1, bands.count + 1) if number not in shown]
     if bands.count >= 3 and not bands.roles and data_type == "raster":
         more.insert(0, VisualizationSpec(id="first_three", label="First three bands", kind="rgb", bands=[1, 2, 3]))
-    return [spec.model_copy(update={"asset": asset, "is_default": number == 0}) for number, spec in enumerate([*found, *more])]
+    return [spec.model_copy(update={"is_default": number == 0}) for number, spec in enumerate([*found, *more])]
 
 
 def _composites(bands: Mapping[str, int], given: Mapping[str, Any]) -> Iterator[VisualizationSpec]:

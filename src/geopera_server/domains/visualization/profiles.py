@@ -10,9 +10,10 @@ from psycopg.types.json import Jsonb
 from geopera_server.db.pool import Connection, Row
 from geopera_server.domains.items.resolving import data_asset, is_data, is_raster
 from geopera_server.domains.visualization import store
-from geopera_server.domains.visualization.bands import Bands, bands_of
+from geopera_server.domains.visualization.bands import Bands
 from geopera_server.domains.visualization.configs import picture_of
 from geopera_server.domains.visualization.found import Found, found_in
+from geopera_server.domains.visualization.offering import offer_of
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.errors import InvalidInput, NotFound
 from geopera_server.values.ids import new_id
@@ -116,7 +117,7 @@ async def revalidate_profiles(ctx: Context, item: Mapping[str, Any], asset: Mapp
 
 def shown_bands(item: Mapping[str, Any], assets: Sequence[Row], asset_key: str | None) -> Bands:
     """Returns the bands that a profile for this asset of an item speaks of; raises NotFound or InvalidInput without any."""
-    return bands_of(data_asset(assets, asset_key), item["properties"])
+    return offer_of(data_asset(assets, asset_key), item["properties"]).bands
 
 
 def _fits(row: Row, item: Mapping[str, Any], assets: Sequence[Row]) -> bool:

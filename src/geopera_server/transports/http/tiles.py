@@ -46,10 +46,11 @@ class TileRoutes:
     def routes(self) -> list[Route]:
         """Returns the routes to mount."""
         found = (
+            # Before the tiles, whose address this could be taken for.
+            (f"{_ITEM}/tiles/k/{{key}}/tilejson.json", self.tilejson),
             (f"{_ITEM}/tiles{_TILE}", self.tile),
             (f"{_ITEM}/tiles/k/{{key}}{_TILE}", self.tile),
             (f"{_ITEM}/tilejson.json", self.tilejson),
-            (f"{_ITEM}/tiles/k/{{key}}/tilejson.json", self.tilejson),
             (f"{_ITEM}/wmts", self.wmts),
             (f"{_ITEM}/wmts/k/{{key}}", self.wmts),
             (f"{_ITEM}/wmts/k/{{key}}/{{layer}}/{{matrix_set}}/{{matrix}}/{{row}}/{{column}}.{{format}}", self.wmts_tile),

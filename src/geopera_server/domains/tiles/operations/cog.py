@@ -114,7 +114,7 @@ async def _counted_tile(
     outside: Outside, located: Located, rendering: Rendering, place: tuple[int, int, int], **how: Any
 ) -> Media | NotModified:
     if located.item is not None:
-        await require_tiles_left(outside, located.item)
+        require_tiles_left(outside, located.item)
     tile = await drawn(outside, located.target, rendering, place, **how)
     if located.item is not None and isinstance(tile, Media):
         count(outside, located.item)

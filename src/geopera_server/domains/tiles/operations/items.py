@@ -15,7 +15,7 @@ from geopera_server.domains.tiles.describing import (
 from geopera_server.domains.tiles.drawing import item_tile
 from geopera_server.domains.tiles.figures import figures_of_formula, rescale_text
 from geopera_server.domains.tiles.shapes import ItemFigures, TileJson
-from geopera_server.domains.tiles.showing import Shown, Wishes, item_for, offered_by, shown_of
+from geopera_server.domains.tiles.showing import Shown, Wishes, item_for, shown_of
 from geopera_server.domains.tiles.wmts import Layer, Service, capabilities, service_address
 from geopera_server.domains.visualization.configs import formula_of
 from geopera_server.domains.visualization.profiles import profiles_of
@@ -120,7 +120,7 @@ async def statistics(outside: Outside, given: ItemStatisticsInput) -> ItemFigure
     """Measures a formula over an item's whole raster at its smallest overview, to stretch a picture over."""
     item = await item_for(outside, given.item_id, given.profile)
     shown = await shown_of(outside, item, Wishes(profile=given.profile, asset_key=given.asset_key))
-    formula = formula_of(given.expression, shown.bands, ("expression",))
+    formula = formula_of(given.expression, shown.offer.bands, ("expression",))
     found = await figures_of_formula(outside, shown.target, formula)
     return ItemFigures(
         item_id=item["id"],
@@ -179,7 +179,7 @@ async def _layers(outside: Outside, item: Row, shown: Shown) -> list[Layer]:
         rows = await profiles_of(conn, item["organization_id"], item["id"])
     kept = [Layer(row["id"], row["name"]) for row in sorted(rows, key=lambda row: not row["is_default"])]
     known = {layer.title for layer in kept}
-    offered = [Layer(spec.id, spec.label) for spec in offered_by(shown.asset, shown.bands) if spec.label not in known]
+    offered = [Layer(spec.id, spec.label) for spec in shown.offer.pictures if spec.label not in known]
     return kept + offered
 
 
