@@ -44,6 +44,21 @@ BEGIN
 END
 $$;
 
+-- What an item has, as numbers that are the same for the same property and value of one organization: whatever equals something
+-- rare is found by them. Others may share a number by chance, so what is found is compared all the same.
+CREATE FUNCTION search_term(organization_id uuid, name text, value jsonb) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN hashtextextended(
+    organization_id::text || chr(31) || name || chr(31) || CASE jsonb_typeof(value)
+        WHEN 'number' THEN 'n' || trim_scale((value #>> '{}')::numeric)::text
+        WHEN 'string' THEN 's' || (value #>> '{}')
+        ELSE 'b' || (value #>> '{}') END, 0);
+CREATE FUNCTION search_terms(organization_id uuid, stac_id text, collection text, properties jsonb) RETURNS bigint[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN ARRAY(
+    SELECT search_term(organization_id, key, value) FROM jsonb_each(properties)
+     WHERE jsonb_typeof(value) IN ('number', 'string', 'boolean')
+    UNION ALL SELECT search_term(organization_id, 'id', to_jsonb(stac_id))
+    UNION ALL SELECT search_term(organization_id, 'collection', to_jsonb(collection)));
+
 ALTER TABLE item ADD COLUMN slot integer;
 UPDATE item SET slot = (SELECT search_slot FROM organization o WHERE o.id = item.organization_id);
 ALTER TABLE item
@@ -57,6 +72,8 @@ ALTER TABLE item
     ADD COLUMN shown_cloud_cover double precision GENERATED ALWAYS AS (coalesce(cloud_cover,
         CASE WHEN jsonb_typeof(properties -> 'eo:cloud_cover') = 'number'
              THEN (properties ->> 'eo:cloud_cover')::double precision END)) STORED,
+    ADD COLUMN terms        bigint[] GENERATED ALWAYS AS (search_terms(organization_id, stac_id,
+        coalesce(collection_id::text, 'project-' || project_id::text), properties)) STORED,
     ADD COLUMN lasts        interval GENERATED ALWAYS AS (upper(period) - lower(period)) STORED;
 
 CREATE FUNCTION item_takes_slot() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -83,6 +100,7 @@ CREATE INDEX item_by_time ON item (organization_id, datetime DESC NULLS LAST, st
 CREATE INDEX item_by_time_in_collection ON item (collection_id, datetime DESC NULLS LAST, stac_id COLLATE "C", id)
     WHERE deleted_at IS NULL;
 CREATE INDEX item_by_stac_id ON item (organization_id, stac_id) WHERE deleted_at IS NULL;
+CREATE INDEX item_by_terms ON item USING gin (terms) WHERE deleted_at IS NULL;
 -- How long an organization's longest item lasts bounds where by its nominal time an item can be that meets an interval.
 CREATE INDEX item_lasting ON item (organization_id, lasts) WHERE deleted_at IS NULL AND lasts > interval '0';
 

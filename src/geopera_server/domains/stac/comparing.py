@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from geopera_server.domains.stac.conditions import NO_TIME
+from geopera_server.domains.stac.conditions import NO_TIME, Terms
 from geopera_server.domains.stac.operands import KINDS, Kind, Operand, moment_of
 
 UNKNOWN = "NULL::boolean"
@@ -94,3 +94,11 @@ def _moment(operand: Operand) -> datetime | None:
     if isinstance(operand.given, datetime):
         return operand.given
     return moment_of(operand.given) if isinstance(operand.given, str) else None
+
+
+def terms_of(value: Operand, choices: Sequence[Operand]) -> Terms | None:
+    """Returns by which values of which property items are found that equal one of several literals; None when by none."""
+    given = tuple(choice.given for choice in choices)
+    if value.term is None or not given or not all(isinstance(each, (str, bool, int, float)) for each in given):
+        return None
+    return value.term, given

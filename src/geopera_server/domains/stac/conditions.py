@@ -14,6 +14,7 @@ from typing import Any
 from shapely.geometry.base import BaseGeometry
 
 NO_TIME: tuple[datetime | None, datetime | None] = (None, None)
+Terms = tuple[str, tuple[float | str | bool, ...]]
 """The columns that the spatial index and the index by time hold, so that nobody needs to read the item itself."""
 COVERED = frozenset(
     {
@@ -44,10 +45,14 @@ class Bindings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plain:
-    """SQL that is true for what matches; an item that it holds for meets the `during` interval."""
+    """SQL that is true for what matches.
+
+    An item that it holds for meets the `during` interval, and has one of the values of the property that `terms` name.
+    """
 
     sql: str
     during: tuple[datetime | None, datetime | None] = NO_TIME
+    terms: Terms | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

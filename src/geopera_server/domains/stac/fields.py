@@ -46,10 +46,15 @@ def _path(name: str) -> tuple[str, ...]:
 
 
 def narrowed(feature: dict[str, Any], fields: tuple[Paths, Paths]) -> dict[str, Any]:
-    """Returns the members of a feature that are wanted; its id, type and collection always are."""
+    """Returns the members of a feature that are wanted; its id, type and collection always are.
+
+    What is both included and excluded is included, and so is a part of something excluded.
+    """
     include, exclude = fields
-    kept = feature if not include else _only(feature, include | {(name,) for name in _ALWAYS})
-    return _without(kept, {path for path in exclude if path not in {(name,) for name in _ALWAYS}})
+    always = {(name,) for name in _ALWAYS}
+    kept = feature if not include else _only(feature, include | always)
+    overruled = always | {path[:length] for path in include for length in range(1, len(path) + 1)}
+    return _without(kept, exclude - overruled)
 
 
 def _only(value: dict[str, Any], paths: Iterable[tuple[str, ...]]) -> dict[str, Any]:

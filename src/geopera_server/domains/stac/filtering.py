@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import cql2
@@ -71,6 +72,8 @@ class _Reading:
             return self._temporal(name, arguments, negated=negated)
         if name in comparing.COMPARISONS:
             return self._comparison(name, arguments, negated=negated)
+        if name == "in":
+            return self._one_of(arguments, negated=negated)
         return self._plain(self._predicate(name, arguments), negated=negated)
 
     def _call(self, node: Any) -> tuple[str, Sequence[Any]]:
@@ -96,19 +99,26 @@ class _Reading:
         if negated:
             return self._plain(sql, negated=True)
         names = [each.get("property") if isinstance(each, Mapping) else None for each in pair]
-        return Plain(sql=sql, during=comparing.window_of(name, left, right, names=names))
+        terms = (comparing.terms_of(left, [right]) or comparing.terms_of(right, [left])) if name == "=" else None
+        return Plain(sql=sql, during=comparing.window_of(name, left, right, names=names), terms=terms)
+
+    def _one_of(self, arguments: Sequence[Any], *, negated: bool) -> Plain:
+        value, choices = self._only("in", arguments, 2)
+        if not isinstance(choices, list) or len(choices) > MAX_TERMS:
+            _refuse(f"The second argument of in is a list of at most {MAX_TERMS} values.")
+        operand, literals = self._operand(value), [self._operand(each) for each in choices]
+        plain = self._plain(comparing.one_of(operand, literals), negated=negated)
+        return plain if negated else replace(plain, terms=comparing.terms_of(operand, literals))
 
     def _predicate(self, name: str, arguments: Sequence[Any]) -> str:
         if name == "isnull":
             [argument] = self._only(name, arguments, 1)
             return self._operand(argument, geometry=True).is_null
         if name == "between":
+            # Drafts of CQL2 had the two bounds in a list of their own, and clients still write them so.
+            if len(arguments) == 2 and isinstance(arguments[1], list):
+                arguments = [arguments[0], *arguments[1]]
             return comparing.between(*(self._operand(each) for each in self._only(name, arguments, 3)))
-        if name == "in":
-            value, choices = self._only(name, arguments, 2)
-            if not isinstance(choices, list) or len(choices) > MAX_TERMS:
-                _refuse(f"The second argument of in is a list of at most {MAX_TERMS} values.")
-            return comparing.one_of(self._operand(value), [self._operand(each) for each in choices])
         if name == "like":
             value, pattern = self._only(name, arguments, 2)
             text = pattern

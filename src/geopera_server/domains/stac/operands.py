@@ -12,8 +12,6 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal
 
-from psycopg.types.json import Jsonb
-
 from geopera_server.domains.stac.conditions import Bindings
 
 Kind = Literal["number", "text", "truth", "time"]
@@ -22,11 +20,15 @@ KINDS: tuple[Kind, ...] = ("number", "text", "truth", "time")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operand:
-    """SQL for each kind that a value can be read as, JSON for comparing whatever there is, and SQL that says it is missing."""
+    """SQL for each kind that a value can be read as, JSON for comparing whatever there is, and SQL that says it is missing.
+
+    `term` is the name under which items with one value of a property are found, `given` what a literal was.
+    """
 
     views: dict[Kind, str]
     is_null: str
     json: str | None = None
+    term: str | None = None
     geometry: bool = False
     given: Any = None
 
@@ -69,10 +71,10 @@ def named(bindings: Bindings, name: str) -> Operand:
     return _in_json(bindings, name) if made is None else made(bindings)
 
 
-def _column(kind: Kind, name: str, cast: str = "") -> Callable[[Bindings], Operand]:
+def _column(kind: Kind, name: str, cast: str = "", *, term: str | None = None) -> Callable[[Bindings], Operand]:
     def made(bindings: Bindings) -> Operand:
         sql = bindings.column(name) + cast
-        return Operand(views={kind: sql}, is_null="(" + sql + " IS NULL)")
+        return Operand(views={kind: sql}, is_null="(" + sql + " IS NULL)", term=term)
 
     return made
 
@@ -80,7 +82,7 @@ def _column(kind: Kind, name: str, cast: str = "") -> Callable[[Bindings], Opera
 def _collection(bindings: Bindings) -> Operand:
     own, project = bindings.column("collection_id"), bindings.column("project_id")
     sql = "coalesce(" + own + "::text, 'project-' || " + project + "::text)"
-    return Operand(views={"text": sql}, is_null="false")
+    return Operand(views={"text": sql}, is_null="false", term="collection")
 
 
 def _before_json(kind: Kind, column: str, name: str) -> Callable[[Bindings], Operand]:
@@ -95,7 +97,7 @@ def _before_json(kind: Kind, column: str, name: str) -> Callable[[Bindings], Ope
 
 
 _COLUMNS: dict[str, Callable[[Bindings], Operand]] = {
-    "id": _column("text", "stac_id"),
+    "id": _column("text", "stac_id", term="id"),
     "collection": _collection,
     "datetime": _column("time", "datetime"),
     "start_datetime": _before_json("time", "start_datetime", "start_datetime"),
@@ -127,9 +129,5 @@ def _in_json(bindings: Bindings, name: str) -> Operand:
         },
         is_null="(nullif(" + value + ", 'null'::jsonb) IS NULL)",
         json="nullif(" + value + ", 'null'::jsonb)",
+        term=name,
     )
-
-
-def json_of(value: Any) -> Jsonb:
-    """Returns a value as a JSON parameter."""
-    return Jsonb(value)

@@ -41,11 +41,13 @@ def _condition(bindings: Bindings, name: str, word: str, value: Any) -> Plain:
     if word in _COMPARISONS:
         compared = _literal(bindings, value, (name, word))
         during = comparing.window_of(_COMPARISONS[word], known, compared, names=[name, None])
-        return Plain(sql=comparing.comparison(_COMPARISONS[word], known, compared), during=during)
+        terms = comparing.terms_of(known, [compared]) if word == "eq" else None
+        return Plain(sql=comparing.comparison(_COMPARISONS[word], known, compared), during=during, terms=terms)
     if word == "in":
         if not isinstance(value, list) or len(value) > MAX_TERMS:
             _refuse(f"in takes a list of at most {MAX_TERMS} values.", (name, word))
-        return Plain(sql=comparing.one_of(known, [_literal(bindings, each, (name, word)) for each in value]))
+        choices = [_literal(bindings, each, (name, word)) for each in value]
+        return Plain(sql=comparing.one_of(known, choices), terms=comparing.terms_of(known, choices))
     if word in {"startsWith", "endsWith", "contains"}:
         if not isinstance(value, str):
             _refuse(f"{word} takes a text.", (name, word))

@@ -25,13 +25,18 @@ from geopera_server.domains.stac.wanted import Wanted
 from geopera_server.kernel.errors import InvalidInput
 from geopera_server.ports import Links
 
-MOST_COVERED = 10_000
-"""Candidates that are looked at, where indexes hold all that a search asks of them; more are not counted."""
-MOST_READ = 2_000
-"""The same where the items themselves have to be read."""
+MOST_NEAR = 1_000
+"""Candidates that are looked at and counted in an area, or where the items themselves have to be read; more are not counted."""
+MOST_IN_ORDER = 10_000
+"""The same without an area, where the index by time holds all that a search asks of items."""
+MOST_ALIKE = 5_000
+"""Candidates that are gathered by what they equal, when few of those that were looked at in order of time match."""
 FIRST_STRIDE = 2_000
 LAST_STRIDE = 50_000
 _TOKEN_OF = "stac.search"  # noqa: S105  (a name, not a secret)
+
+
+Total = tuple[int, bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,15 +58,12 @@ class _Found:
     matched: int
     at_least: bool
 
-    def with_rows(self, rows: list[Row]) -> _Found:
-        return _Found(rows, self.matched, self.at_least)
-
 
 async def search(conn: Connection, wanted: Wanted, links: Links) -> Page:
     """Returns one page of an organization's live items in live projects.
 
-    The total is exact as long as no more than `MOST_COVERED` items lie in the area and time asked for, or `MOST_READ` where a
-    filter reads properties that no index holds; beyond that it is what is known to be there. Raises InvalidInput for a token
+    The total is exact as long as no more than `MOST_NEAR` items lie in the area and time asked for, or `MOST_IN_ORDER` without
+    an area and filters that have to read items; beyond that it is what is known to be there. Raises InvalidInput for a token
     of another search.
     """
     after, counted = _opened(wanted, links)
@@ -76,18 +78,32 @@ async def search(conn: Connection, wanted: Wanted, links: Links) -> Page:
     return Page(rows=rows, token=token, matched=matched, at_least=at_least)
 
 
-async def _find(conn: Connection, wanted: Wanted, after: Position | None, counted: tuple[int, bool] | None) -> _Found:
-    most = MOST_COVERED if wanted.bindings.columns <= {*COVERED, "period"} else MOST_READ
+async def _find(conn: Connection, wanted: Wanted, after: Position | None, counted: Total | None) -> _Found:
     drive: Drive = "ids" if wanted.ids is not None else "place" if wanted.near is not None else "newest"
     if drive == "ids" or not by_time(wanted.order):
-        # Any other order than by time is made by sorting all matches, the nearest way.
-        return await _gather(conn, wanted, "all" if drive == "newest" else drive, after, most=None)
+        # Any other order than by time is made by sorting all matches, gathered the nearest way.
+        return await _gather(conn, wanted, _nearest(wanted, drive), after, most=None)
     if drive == "place" or is_spatial(wanted.condition):
-        found = await _gather(conn, wanted, drive, after, most=most)
-        return found.with_rows(await _walk(conn, wanted, after)) if found.at_least else found
-    rows = await _walk(conn, wanted, after)
+        found = await _gather(conn, wanted, drive, after, most=MOST_NEAR)
+        return await _further(conn, wanted, after, (found.matched, True)) if found.at_least else found
+    return await _further(conn, wanted, after, counted)
+
+
+def _nearest(wanted: Wanted, drive: Drive) -> Drive:
+    return drive if drive != "newest" else "terms" if wanted.terms else "all"
+
+
+async def _further(conn: Connection, wanted: Wanted, after: Position | None, counted: Total | None) -> _Found:
+    """Walks by time; what turns out to be rare is gathered by what it equals, if it equals anything."""
+    rows, ended = await _walk(conn, wanted, after, strides=1 if wanted.terms else None)
+    if not ended:
+        found = await _gather(conn, wanted, "terms", after, most=MOST_ALIKE)
+        if not found.at_least:
+            return found
+        rows, _ = await _walk(conn, wanted, after, strides=None)
     if counted is not None:
         return _Found(rows, *counted)
+    most = MOST_IN_ORDER if wanted.bindings.columns <= {*COVERED, "period"} else MOST_NEAR
     parameters = _parameters(wanted, after=None, most=most + 1)
     [total] = await _ask(conn, wanted, statements.counting(wanted), parameters)
     return _Found(rows, total["matched"], total["looked"] > most)
@@ -124,28 +140,33 @@ def _refuted(wanted: Wanted, unsure: Sequence[Sequence[Any]]) -> list[str]:
     ]
 
 
-async def _walk(conn: Connection, wanted: Wanted, after: Position | None) -> list[Row]:
-    """Returns the page's rows and one more, if there is one, by going through items in order of time."""
+async def _walk(conn: Connection, wanted: Wanted, after: Position | None, *, strides: int | None) -> tuple[list[Row], bool]:
+    """Returns the page's rows and one more, if there is one, by going through items in order of time.
+
+    After so many strides it gives up and says so with false.
+    """
     rows: list[Row] = []
     skip = 0 if after is not None else wanted.offset
     segments: tuple[Segment, ...] = ("untimed",) if after is not None and after.keys[0] is None else ("timed", "untimed")
     for segment in segments:
         position: Position | None = after if segment == segments[0] else None
-        async for row in _steps(conn, wanted, segment, position, page=skip + wanted.limit + 1):
+        async for row in _steps(conn, wanted, segment, position, page=skip + wanted.limit + 1, strides=strides):
+            if row is None:
+                return rows, False
             if skip > 0:
                 skip -= 1
                 continue
             rows.append(row)
             if len(rows) > wanted.limit:
-                return rows
-    return rows
+                return rows, True
+    return rows, True
 
 
 async def _steps(
-    conn: Connection, wanted: Wanted, segment: Segment, position: Position | None, *, page: int
-) -> AsyncIterator[Row]:
-    """Yields matches in order of time, reading on by strides that grow while they are rare."""
-    stride = max(FIRST_STRIDE, page)
+    conn: Connection, wanted: Wanted, segment: Segment, position: Position | None, *, page: int, strides: int | None
+) -> AsyncIterator[Row | None]:
+    """Yields matches in order of time, reading on by strides that grow while they are rare; None when there were too many."""
+    stride, strode = max(FIRST_STRIDE, page), 0
     while True:
         parameters = {**_parameters(wanted, after=position, most=stride), "offset": 0, "limit": page}
         step = await _ask(conn, wanted, statements.walking(wanted, segment, after=position), parameters)
@@ -160,6 +181,9 @@ async def _steps(
         [end] = await _ask(conn, wanted, statements.last_walked(wanted, segment, after=position), parameters)
         if end["looked"] < stride:
             return
+        strode += 1
+        if strides is not None and strode >= strides:
+            yield None
         position = Position(keys=(end["datetime"],), stac_id=end["stac_id"], id=end["id"])
         stride = min(stride * 4, max(LAST_STRIDE, page))
 
@@ -185,12 +209,12 @@ def _parameters(wanted: Wanted, *, after: Position | None, most: int | None) -> 
     }
 
 
-def _sealed(wanted: Wanted, links: Links, last: Row, total: tuple[int, bool]) -> str:
+def _sealed(wanted: Wanted, links: Links, last: Row, total: Total) -> str:
     place = {"of": _TOKEN_OF, "for": wanted.bound_to, "keys": last["keys"], "stac_id": last["stac_id"], "id": last["id"]}
     return links.seal(orjson.dumps({**place, "matched": total[0], "at_least": total[1]}).decode())
 
 
-def _opened(wanted: Wanted, links: Links) -> tuple[Position | None, tuple[int, bool] | None]:
+def _opened(wanted: Wanted, links: Links) -> tuple[Position | None, Total | None]:
     """Returns where a token leads to and the total that its first page has told."""
     if wanted.token is None:
         return None, None

@@ -6,13 +6,16 @@ Candidates lie in subqueries that end after so many rows: the planner cannot mis
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
+
+from psycopg.types.json import Jsonb
 
 from geopera_server.domains.stac.conditions import COVERED, Condition, certain, decided_by_sql, possible
 from geopera_server.domains.stac.ordering import Position, as_texts, beyond, by_time, ordered, selected
 from geopera_server.domains.stac.wanted import Wanted
 
-Drive = Literal["place", "ids", "newest", "all"]
+Drive = Literal["place", "ids", "terms", "newest", "all"]
 Segment = Literal["timed", "untimed"]
 
 _SHIFT = " + point((SELECT search_slot FROM organization WHERE id = %(organization)s::uuid) * 400.0, 0)"
@@ -113,7 +116,17 @@ def _candidates(wanted: Wanted, drive: Drive) -> str:
     if drive == "newest":
         return _newest(wanted)
     text = "SELECT " + _columns(wanted) + (_OF_ORGANIZATION if wanted.collection_id is None else _OF_COLLECTION)
+    if drive == "terms":
+        return text + "".join(_having(wanted, *each) for each in wanted.terms) + " LIMIT %(most)s::bigint"
     return text + (" AND stac_id = ANY (%(ids)s::text[])" if drive == "ids" else "")
+
+
+def _having(wanted: Wanted, name: str, values: Sequence[float | str | bool]) -> str:
+    named, given = wanted.bindings.bind(name), wanted.bindings.bind(Jsonb(list(values)))
+    return (
+        " AND terms && ARRAY(SELECT search_term(%(organization)s::uuid, " + named + "::text, v.value)"
+        " FROM jsonb_array_elements(" + given + "::jsonb) AS v (value))"
+    )
 
 
 def _newest(wanted: Wanted) -> str:

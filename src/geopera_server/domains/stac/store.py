@@ -77,3 +77,23 @@ async def collections_with_extents(
         },
     )  # fmt: skip
     return await cursor.fetchall()
+
+
+async def properties_held(
+    conn: Connection, organization_id: str, *, collection_id: str | None, project_id: str | None, most: int
+) -> list[Row]:
+    """The properties of an organization's newest live items, and the JSON types of their values.
+
+    Of all of them, of a collection's, or of those of a project that are in no collection.
+    """
+    cursor = await conn.execute(
+        "WITH newest AS (SELECT i.properties FROM item i JOIN project p ON p.id = i.project_id AND p.deleted_at IS NULL"
+        "  WHERE i.organization_id = %(organization)s AND i.deleted_at IS NULL"
+        "  AND (%(collection)s::uuid IS NULL OR i.collection_id = %(collection)s)"
+        "  AND (%(project)s::uuid IS NULL OR (i.project_id = %(project)s AND i.collection_id IS NULL))"
+        "  ORDER BY i.datetime DESC NULLS LAST, i.stac_id, i.id LIMIT %(most)s)"
+        " SELECT e.key AS name, array_agg(DISTINCT jsonb_typeof(e.value)) AS types FROM newest n, jsonb_each(n.properties) e"
+        " GROUP BY e.key ORDER BY e.key",
+        {"organization": organization_id, "collection": collection_id, "project": project_id, "most": most},
+    )
+    return await cursor.fetchall()

@@ -11,7 +11,7 @@ from psycopg.types.range import TimestamptzRange
 from shapely.geometry.base import BaseGeometry
 
 from geopera_server.domains.stac import spatial
-from geopera_server.domains.stac.conditions import NO_TIME, Bindings, Both, Condition, Plain, Spatial, conjuncts
+from geopera_server.domains.stac.conditions import NO_TIME, Bindings, Both, Condition, Plain, Spatial, Terms, conjuncts
 from geopera_server.domains.stac.filtering import read_filter
 from geopera_server.domains.stac.ordering import Key, read_order
 from geopera_server.domains.stac.querying import ITEM_COLUMNS, read_query
@@ -20,6 +20,7 @@ from geopera_server.kernel.geometry import read_bbox, read_geometry, read_interv
 from geopera_server.values.ids import is_id
 
 MAX_NAMED = 1_000
+MAX_TERMS = 4
 OF_PROJECT = "project-"
 
 
@@ -33,6 +34,7 @@ class Wanted:
     order: tuple[Key, ...]
     near: Spatial | None
     timed: Plain | None
+    terms: tuple[Terms, ...]
     start: Time | None
     end: Time | None
     ids: tuple[str, ...] | None
@@ -105,6 +107,7 @@ def read_wanted(
         order=read_order(bindings, filters.sortby, ITEM_COLUMNS if filters.item_columns else {}),
         near=next((leaf for leaf in leaves if isinstance(leaf, Spatial) and leaf.near is not None), None),
         timed=timed,
+        terms=tuple(leaf.terms for leaf in leaves if isinstance(leaf, Plain) and leaf.terms is not None)[:MAX_TERMS],
         start=start,
         end=end,
         ids=_named(filters.ids, "ids"),
