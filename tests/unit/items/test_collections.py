@@ -194,6 +194,16 @@ async def test_a_source_has_one_live_collection(household):
     assert await household.owner.refused("collections.restore", named(household, first["collection_id"])) == (409, "conflict")
 
 
+async def test_what_is_filed_under_a_collection_that_is_gone_is_in_none(household):
+    """As a delivery is that was ordered into a collection which was deleted meanwhile."""
+    found = await made(household)
+    await household.owner.op("collections.delete", named(household, found["id"]))
+    late = await file(household, found["id"])
+    assert late["collection_id"] is None
+    listed = await household.owner.op("collections.list", {"project_id": household.project_id})
+    assert (listed["total"], listed["uncollected_count"]) == (0, 1)
+
+
 async def test_filing_and_deleting_wait_for_each_other(household):
     """Whichever comes first, no item is left in a collection that is gone."""
     for _ in range(5):

@@ -192,8 +192,8 @@ async def begun_upload(household, project) -> str:
 
 async def reserved_bytes(household) -> int:
     organization_id = household.place.home.organization_id
-    [row] = await household.sql("SELECT reserved_bytes FROM storage_total WHERE organization_id = %s", organization_id)
-    return row["reserved_bytes"]
+    rows = await household.sql("SELECT reserved_bytes FROM storage_total WHERE organization_id = %s", organization_id)
+    return sum(row["reserved_bytes"] for row in rows)
 
 
 async def test_open_uploads_end_with_their_project(household, project):
