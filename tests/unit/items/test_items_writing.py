@@ -121,11 +121,26 @@ async def test_an_item_comes_from_what_it_names(household):
     assert record["parents"] == [{"entity_type": "order", "entity_id": order_id}]
 
 
+async def test_an_upload_is_known_from_its_beginning(household):
+    upload = await household.owner.op("uploads.initiate", {"project_id": household.project_id})
+    made = await created(household, upload_id=upload["id"])
+    [record] = await household.sql("SELECT parents FROM lineage_record WHERE entity_id = %s", made["id"])
+    assert record["parents"] == [{"entity_type": "upload", "entity_id": upload["id"]}]
+
+
 async def test_origins_of_others_are_unknown(household):
     order_id = await insert_order(household)
+    upload = await household.owner.op("uploads.initiate", {"project_id": household.project_id})
     theirs = {"project_id": household.place.stranger.project_id, "name": "x", "type": "clip", "datetime": TIME}
     unknown = "0192d3c4-0000-7000-8000-000000000000"
-    for origin in ({"order_id": order_id}, {"order_id": unknown}, {"job_id": unknown}, {"upload_id": "x"}):
+    origins = [
+        {"order_id": order_id},
+        {"order_id": unknown},
+        {"job_id": unknown},
+        {"upload_id": upload["id"]},
+        {"upload_id": "x"},
+    ]
+    for origin in origins:
         assert await household.stranger.refused("items.create", {**theirs, **origin}) == (404, "not_found")
     assert await household.stranger.refused("items.create", body(household)) == (404, "not_found")
 

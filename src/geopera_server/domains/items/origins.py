@@ -22,4 +22,6 @@ async def origins_named(ctx: Context, *, order_id: str | None, job_id: str | Non
 async def _is_known(ctx: Context, kind: str, entity_id: str) -> bool:
     if kind == "order":
         return await store.order_is_of(ctx.conn, ctx.organization_id, entity_id)
+    if kind == "upload":
+        return await store.upload_is_of(ctx.conn, ctx.organization_id, entity_id)
     return await store.is_in_lineage(ctx.conn, ctx.organization_id, kind, entity_id)

@@ -25,6 +25,12 @@ async def order_is_of(conn: Connection, organization_id: str, order_id: str) -> 
     return await cursor.fetchone() is not None
 
 
+async def upload_is_of(conn: Connection, organization_id: str, upload_id: str) -> bool:
+    """Whether the organization began an upload."""
+    cursor = await conn.execute("SELECT 1 FROM upload WHERE organization_id = %s AND id = %s", (organization_id, upload_id))
+    return await cursor.fetchone() is not None
+
+
 async def is_in_lineage(conn: Connection, organization_id: str, kind: str, entity_id: str) -> bool:
     """Whether the organization's lineage knows an entity, by a record of its own or as where something came from."""
     cursor = await conn.execute(
