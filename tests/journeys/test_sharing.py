@@ -250,6 +250,20 @@ async def test_deleting_the_item_ends_its_shares_and_keys_for_good(gallery):
     assert (await gallery.home.op("share.link.get", {"link_id": link["id"]}))["share_link"]["status"] == "revoked"
 
 
+async def test_a_file_that_is_gone_is_told_of_without_where_it_lay(gallery):
+    [item_id] = (await gallery.delivered())["itemIds"]
+    described = await described_by(gallery, target := await visit(gallery, await share(gallery, target_id=item_id)))
+    [asset] = (await gallery.home.op("items.list_assets", {"item_id": item_id}))["assets"]
+    (gallery.house.settings.data_dir / "objects" / asset["href"]).unlink()
+    # Another version is another file to the readers, so that nothing kept in memory hides that it is gone.
+    await gallery.sql("UPDATE asset SET checksum = 'sha256:other', updated_at = now() WHERE id = %s", asset["id"])
+    for url in ((await tile_urls(gallery, described))[-1], target["thumbnail_url"], target["tilejson_url"]):
+        response = await gallery.http.get(url)
+        assert (response.status_code, problem_of(response)["code"]) == (502, "upstream_error"), url
+        for hidden in ("objects", "projects", ".tif", str(gallery.house.settings.data_dir)):
+            assert hidden not in response.text
+
+
 async def test_a_suspended_sharer_shares_nothing(gallery):
     link = await share(gallery)
     url = (await tile_urls(gallery, await described_by(gallery, await visit(gallery, link))))[0]

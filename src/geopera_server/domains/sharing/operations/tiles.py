@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 from pydantic import BaseModel, Field
 
 from geopera_server.domains.sharing import rules
@@ -14,7 +17,7 @@ from geopera_server.domains.tiles.shapes import TileJson
 from geopera_server.domains.tiles.showing import Wishes, item_for, rendering_of, shown_of
 from geopera_server.kernel.answers import Media, NotModified
 from geopera_server.kernel.context import Outside
-from geopera_server.kernel.errors import RateLimited
+from geopera_server.kernel.errors import OperationError, RateLimited, Unavailable
 from geopera_server.kernel.operation import operation
 
 _TOKEN = "q3Vw0Zk1m5cF2sYy8dN7rT4uJ6aL9hXbE0gPiKoQvWM"  # noqa: S105  (of no link)
@@ -36,10 +39,11 @@ class ShareTilejsonInput(BaseModel):
 async def tilejson(outside: Outside, given: ShareTilejsonInput) -> TileJson:
     """Returns TileJSON 3.0.0 of a shared item, whose tile address works for a day at most and as long as the link lives."""
     visit = await visited(outside, given.token, given.password, slowly=False)
-    item = await item_for(outside, visit.item_id(given.item_id), given.profile, principal=visit.holder)
-    shown = await shown_of(outside, item, Wishes(profile=given.profile))
-    address = tiles_url(outside.links.base_url, visit.ticket(outside.links), item["id"], profile=given.profile)
-    described = await tilejson_of(outside, shown, address)
+    with _told_to_visitors():
+        item = await item_for(outside, visit.item_id(given.item_id), given.profile, principal=visit.holder)
+        shown = await shown_of(outside, item, Wishes(profile=given.profile))
+        address = tiles_url(outside.links.base_url, visit.ticket(outside.links), item["id"], profile=given.profile)
+        described = await tilejson_of(outside, shown, address)
     async with outside.connection() as conn:
         await store.count_access(
             conn,
@@ -79,7 +83,7 @@ async def render(outside: Outside, given: ShareTileInput) -> Media | NotModified
     """Draws a Web Mercator tile of a shared item, counted for whoever shares it; transparent where it has no data."""
     # An unknown token is refused at once: it is told so anyway, and at the rate of tiles hashing for it would cost a core.
     visit = await visited(outside, given.token, given.password, slowly=False)
-    try:
+    with _told_to_visitors():
         tile = await item_tile(
             outside,
             visit.item_id(given.item_id),
@@ -89,8 +93,6 @@ async def render(outside: Outside, given: ShareTileInput) -> Media | NotModified
             principal=visit.holder,
             counted_as="shared_tile_requests",
         )
-    except RateLimited as error:
-        raise _no_tiles_left(error) from error
     await _count(outside, visit, tile)
     return tile
 
@@ -120,19 +122,17 @@ async def thumbnail(outside: Outside, given: ShareThumbnailInput) -> Media | Not
     from geopera_server.raster import render as renderer  # noqa: PLC0415
 
     visit = await visited(outside, given.token, given.password, slowly=False)
-    item = await item_for(outside, visit.item_id(given.item_id), given.profile, principal=visit.holder)
-    shown = await shown_of(outside, item, Wishes(profile=given.profile))
-    try:
-        await require_tiles_left(outside, item)
-    except RateLimited as error:
-        raise _no_tiles_left(error) from error
-    rendering = rendering_of(shown.picture)
+    with _told_to_visitors():
+        item = await item_for(outside, visit.item_id(given.item_id), given.profile, principal=visit.holder)
+        shown = await shown_of(outside, item, Wishes(profile=given.profile))
+        require_tiles_left(outside, item)
+        rendering = rendering_of(shown.picture)
 
-    def work() -> bytes:
-        return renderer.thumbnail(shown.target, rendering, width=THUMBNAIL_PX, height=THUMBNAIL_PX)
+        def work() -> bytes:
+            return renderer.thumbnail(shown.target, rendering, width=THUMBNAIL_PX, height=THUMBNAIL_PX)
 
-    key = key_of("thumbnail", shown.target, rendering, THUMBNAIL_PX)
-    picture = await pictured(outside, key, work, media_type="image/jpeg", loc=("item_id",))
+        key = key_of("thumbnail", shown.target, rendering, THUMBNAIL_PX)
+        picture = await pictured(outside, key, work, media_type="image/jpeg", loc=("item_id",))
     if isinstance(picture, Media):
         count(outside, item, "shared_tile_requests")
     await _count(outside, visit, picture)
@@ -146,9 +146,22 @@ async def _count(outside: Outside, visit: Visit, picture: Media | NotModified) -
             await store.count_tile(conn, visit.link["id"])
 
 
-def _no_tiles_left(error: RateLimited) -> RateLimited:
-    return RateLimited(
-        "Whoever shares this has no tiles left this month. Ask them, or come back next month.",
-        code=error.code,
-        retry_after_s=error.retry_after_s,
-    )
+@contextlib.contextmanager
+def _told_to_visitors() -> Iterator[None]:
+    """Keeps from visitors what only the sharer is to know: figures of the plan, and where a file lies."""
+    try:
+        yield
+    except RateLimited as error:
+        raise RateLimited(
+            "Whoever shares this has no tiles left this month. Ask them, or come back next month.",
+            code=error.code,
+            retry_after_s=error.retry_after_s,
+        ) from error
+    except OperationError as error:
+        from geopera_server.raster.errors import SourceError  # noqa: PLC0415
+
+        if isinstance(error.__cause__, SourceError):
+            raise Unavailable(
+                "The file behind this picture cannot be read at the moment. Ask whoever sent the link.", retry_after_s=60
+            ) from error
+        raise
