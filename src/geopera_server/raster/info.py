@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from geopera_server.raster.georef import Grid
 from geopera_server.raster.statistics import BandStatistics
+
+if TYPE_CHECKING:
+    from geopera_server.raster.georef import Grid
 
 COG_MEDIA_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
 

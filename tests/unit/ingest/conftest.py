@@ -77,9 +77,9 @@ def zipped(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def secret(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A raster of the server's that no upload may read: it is found again by its one value, 4242."""
+    """A raster of the server's that no upload may read: it is found again by its one value, 54321."""
     path = tmp_path_factory.mktemp("server") / "secret.tif"
-    array = np.full((1, 60, 80), 4242, dtype=np.uint16)
+    array = np.full((1, 60, 80), 54321, dtype=np.uint16)
     with rasterio.open(
         path,
         "w",

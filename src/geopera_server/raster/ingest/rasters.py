@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,10 +29,11 @@ from geopera_server.raster.ingest.limits import MEGABYTE, Limits
 from geopera_server.raster.ingest.placing import grid_of
 from geopera_server.raster.ingest.refusals import Ambiguous, Damaged, OutsideReference, TooDemanding
 from geopera_server.raster.layout import BLOCK_PX
-from geopera_server.raster.source import GDAL_ERRORS
+from geopera_server.raster.source import GDAL_ERRORS, chain_text
 
 # Metadata domains in which GDAL looks for other files' names.
 _POINTING_DOMAINS = frozenset({"OVERVIEWS", "GEOLOCATION", "xml:VRT", "new_vrt_sources", "vrt_sources"})
+_NO_MEMORY = re.compile("cannot allocate|out of memory|not enough memory", re.IGNORECASE)
 _GDAL_TYPE_BYTES = {"complex_int16": 4, "complex_int32": 8}
 
 
@@ -72,6 +74,8 @@ def open_raster(bundle: Bundle, parts: Parts, limits: Limits) -> Iterator[Raster
                     _check_ends(dataset)
                     yield raster
         except GDAL_ERRORS as error:
+            if _NO_MEMORY.search(chain_text(error)):
+                raise TooDemanding(f"{parts.name} needs more memory to decode than is allowed; tile it.") from error
             raise Damaged(f"{parts.name} is damaged or truncated: it cannot be decoded. Send it again.") from error
 
 

@@ -21,7 +21,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-from geopera_server.raster.env import OPTIONS
 from geopera_server.raster.errors import Stopped, WriteFailed
 from geopera_server.raster.ingest.limits import Limits
 from geopera_server.raster.ingest.refusals import KINDS, Damaged, IngestRefused, TooDemanding
@@ -41,6 +40,9 @@ _OWN_VARIABLES = {
     "LC_ALL": "C.UTF-8",
     "MALLOC_ARENA_MAX": "2",
     "OPENBLAS_NUM_THREADS": "1",
+    # What lies beside a file must not change what it means; pyogrio's GDAL has no other way to be told early enough.
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_PAM_ENABLED": "NO",
     "PROJ_NETWORK": "OFF",
     # A colon twice is HDF5's word for "no plug-in is ever loaded".
     "HDF5_PLUGIN_PRELOAD": "::",
@@ -110,7 +112,6 @@ def _work_folder(parent: Path | None) -> Iterator[Path]:
 
 @contextmanager
 def _process(work: Path) -> Iterator[subprocess.Popen[bytes]]:
-    options = {name: str(value) for name, value in OPTIONS.items() if name.startswith(("GDAL_DISABLE", "GDAL_PAM"))}
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(  # noqa: S603
@@ -120,7 +121,7 @@ def _process(work: Path) -> Iterator[subprocess.Popen[bytes]]:
             stderr=errors,
             cwd=work,
             # Nothing of our own environment: it may hold secrets, and GDAL takes options from it.
-            env={**kept, **_OWN_VARIABLES, **options, "TMPDIR": str(work)},
+            env={**kept, **_OWN_VARIABLES, "TMPDIR": str(work)},
             start_new_session=True,
         )
         try:
