@@ -119,7 +119,7 @@ class AssetOutput(BaseModel):
     "items.set_asset_band_names",
     effect="compute",
     scope="items:write",
-    example={**_EXAMPLE, "band_names": ["red", "green", "blue", "nir"]},
+    example={**_EXAMPLE, "band_names": ["red", "green", "blue", "nir", "classes"]},
 )
 async def set_asset_band_names(ctx: Context, given: SetBandNamesInput) -> AssetOutput:
     """Names the bands of a raster; formulas and profiles may use the names from then on.

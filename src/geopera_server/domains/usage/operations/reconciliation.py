@@ -146,7 +146,7 @@ class CorrectInput(BaseModel):
     scope="admin:write",
     raw=True,
     while_suspended=True,
-    example={**_EXAMPLE, "bytes_delta": -4096, "reason": "Counted twice after the move"},
+    example={**_EXAMPLE, "bytes_delta": 4096, "reason": "Left out by the move"},
 )
 async def correct_drift(ctx: Context, given: CorrectInput) -> CorrectionOutcome:
     """Adds one audited entry to an organization's storage ledger, which never goes below zero."""
