@@ -51,6 +51,7 @@ from geopera_server.transports.http.oauth import oauth_routes
 from geopera_server.transports.http.payments import PaymentRoutes
 from geopera_server.transports.http.schemas import schema_routes
 from geopera_server.transports.http.shares import ShareRoutes
+from geopera_server.transports.http.stac import StacApi
 from geopera_server.transports.http.tiles import TileRoutes
 from geopera_server.transports.http.uploads import Uploads
 from geopera_server.transports.http.ways import Ways
@@ -136,6 +137,7 @@ async def opened(settings: Settings, dsn: str, *, base_url: str) -> AsyncIterato
                 *ShareRoutes(Ways(kernel, registry), files).routes(),
                 *Uploads(kernel).routes(),
                 *schema_routes(links.base_url),
+                *StacApi(Ways(kernel, registry), links, max_body_bytes=settings.max_body_bytes).routes(),
                 *PaymentRoutes(kernel, registry, practice_of(processor)).routes(),
             ]
             asgi = make_app(kernel, registry, max_body_bytes=settings.max_body_bytes, more_routes=routes)
