@@ -16,6 +16,7 @@ from geopera_server.kernel.geometry import read_geometry, to_geojson
 if TYPE_CHECKING:
     from geopera_server.raster.formula import Formula
     from geopera_server.raster.readers import Target
+    from geopera_server.raster.render import BandStats
 
 MAX_PX = 2_048
 SAMPLED_PX = 512
@@ -52,13 +53,19 @@ async def area_figures(
     keys = [f"{percent:g}" for percent in percentiles]
     spans = [[each.statistics["percentiles"][key] for key in keys] for each in found]
     return AreaFigures(
-        bands=[BandFigures(band=each.band, name=each.name, statistics=each.statistics) for each in found],
+        bands=[BandFigures(band=each.band, name=_name(each, bands), statistics=each.statistics) for each in found],
         expression=expression,
         percentiles=[low, high],
         rescale=";".join(rescale_text(span) for span in spans),
         bbox=list(area.bounds),
         sampled=any(each.sampled for each in found),
     )
+
+
+def _name(figures: BandStats, bands: Bands) -> str:
+    """Returns what the item calls a band, else what the file does."""
+    number = figures.band
+    return bands.names[number - 1] if number is not None and number <= len(bands.names) else figures.name
 
 
 async def figures_of_formula(outside: Outside, target: Target, formula: Formula) -> RasterStats:
