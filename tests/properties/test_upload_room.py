@@ -129,8 +129,8 @@ class Room(RuleBasedStateMachine):
     def room(self) -> int:
         return QUOTA - self.held - self.kept
 
-    @rule(target=sessions, declared=SIZES)
-    def initiate(self, declared):
+    @rule(target=sessions, declared=st.just(0) | SIZES, announced=st.booleans())
+    def initiate(self, declared, announced):
         given = {"project_id": self.world.household.project_id, "total_bytes": declared}
         session = Session(id="", declared=declared)
         if declared > self.room:
@@ -139,12 +139,16 @@ class Room(RuleBasedStateMachine):
         else:
             session.id = self.do(self.owner.op("uploads.initiate", given))["id"]
             self.known.append(session)
+            if announced:
+                self.announce_file(session)
         return session
 
     @rule(session=sessions)
     def announce(self, session):
-        if not session.id:
-            return
+        if session.id:
+            self.announce_file(session)
+
+    def announce_file(self, session):
         asked = {"upload_id": session.id, "file_name": "a.tif"}
         if session.ended:
             assert self.do(self.owner.refused("uploads.signed_url", asked)) == (409, "illegal_state")
@@ -271,7 +275,7 @@ async def test_room_is_reserved_and_given_back_exactly_once(database, place, tmp
         Room.world = World(asyncio.get_running_loop(), household)
         chosen = settings(
             max_examples=25,
-            stateful_step_count=25,
+            stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         )
