@@ -47,6 +47,7 @@ from geopera_server.settings import Settings, SettingsRefused
 from geopera_server.transports.http.app import make_app
 from geopera_server.transports.http.files import Files
 from geopera_server.transports.http.links import SignedLinks
+from geopera_server.transports.http.marketplace import Marketplace
 from geopera_server.transports.http.oauth import oauth_routes
 from geopera_server.transports.http.payments import PaymentRoutes
 from geopera_server.transports.http.schemas import schema_routes
@@ -137,6 +138,7 @@ async def opened(settings: Settings, dsn: str, *, base_url: str) -> AsyncIterato
                 *ShareRoutes(Ways(kernel, registry), files).routes(),
                 *Uploads(kernel).routes(),
                 *schema_routes(links.base_url),
+                *Marketplace(Ways(kernel, registry), max_body_bytes=settings.max_body_bytes).routes(),
                 *StacApi(Ways(kernel, registry), links, max_body_bytes=settings.max_body_bytes).routes(),
                 *PaymentRoutes(kernel, registry, practice_of(processor)).routes(),
             ]

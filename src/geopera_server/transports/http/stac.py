@@ -25,6 +25,7 @@ from geopera_server.transports.http.stac_description import CONFORMS_TO, landing
 from geopera_server.transports.http.ways import Ways, as_response
 from geopera_server.values.encoding import dumps
 
+PREFIXES = ("", "/v2")
 ROOT = "/assets/stac"
 SEARCH = f"{ROOT}/search"
 GEOJSON = "application/geo+json"
@@ -45,19 +46,22 @@ class StacApi:
 
     def routes(self) -> list[Route]:
         """Returns the routes to mount."""
-        one = f"{ROOT}/collections/{{collection_id}}"
+        one = "/collections/{collection_id}"
+        found = {
+            "": self.landing,
+            "/": self.landing,
+            "/conformance": self.conformance,
+            "/api": self.description,
+            "/queryables": self.queryables,
+            "/collections": self.collections,
+            one: self.collection,
+            f"{one}/queryables": self.queryables,
+            f"{one}/items": self.items,
+            f"{one}/items/{{stac_id:path}}": self.item,
+        }
         return [
-            Route(ROOT, self.landing, methods=["GET"]),
-            Route(f"{ROOT}/", self.landing, methods=["GET"]),
-            Route(f"{ROOT}/conformance", self.conformance, methods=["GET"]),
-            Route(f"{ROOT}/api", self.description, methods=["GET"]),
-            Route(f"{ROOT}/queryables", self.queryables, methods=["GET"]),
-            Route(f"{ROOT}/collections", self.collections, methods=["GET"]),
-            Route(one, self.collection, methods=["GET"]),
-            Route(f"{one}/queryables", self.queryables, methods=["GET"]),
-            Route(f"{one}/items", self.items, methods=["GET"]),
-            Route(f"{one}/items/{{stac_id:path}}", self.item, methods=["GET"]),
-            Route(SEARCH, self.search, methods=["GET", "POST"]),
+            *(Route(f"{prefix}{ROOT}{path}", serve, methods=["GET"]) for prefix in PREFIXES for path, serve in found.items()),
+            *(Route(f"{prefix}{SEARCH}", self.search, methods=["GET", "POST"]) for prefix in PREFIXES),
         ]
 
     async def landing(self, _request: Request) -> Response:

@@ -69,6 +69,8 @@ def as_response(request: Request, reply: Reply) -> Response:
     """Returns a reply as a response; a reader who has it already is told so (304)."""
     if reply.pieces is not None:
         return StreamingResponse(reply.pieces, reply.status, media_type=reply.media_type)
+    if request.method in READING and reply.status_of_get is not None:
+        return Response(reply.body, reply.status_of_get, headers=reply.headers, media_type=reply.media_type)
     tag, known = reply.headers.get("ETag"), request.headers.get("if-none-match")
     if request.method in READING and reply.status == 200 and tag and known and has_tag(known, tag):
         return Response(status_code=304, headers=reply.headers)

@@ -62,6 +62,21 @@ async def download(ctx: Context, given: AssetDownloadInput) -> Download:
     )
 
 
+class AssetInput(BaseModel):
+    """Which file, whatever item it is of."""
+
+    asset_id: str
+
+
+@operation("items.asset.download_by_id", effect="share_export", scope="items:read", raw=True, internal=True)
+async def download_by_id(ctx: Context, given: AssetInput) -> Download:
+    """Returns an address that serves one file, as items.asset.download does."""
+    asset = await store.asset_of(ctx.conn, ctx.organization_id, given.asset_id) if is_id(given.asset_id) else None
+    if asset is None:
+        raise NotFound("asset")
+    return await download(ctx, AssetDownloadInput(item_id=asset["item_id"], asset_id=asset["id"]))
+
+
 def _url(ctx: Context, asset: Mapping[str, Any]) -> str:
     if asset["external"]:
         return str(asset["href"])
