@@ -184,6 +184,52 @@ async def test_the_plans_hard_cap_ends_tiles_unless_more_are_sold(home, scene):
 
 
 @pytest.mark.asyncio
+async def test_what_is_remembered_of_one_organization_is_never_shown_to_another(home, scene, shared_data):
+    given = {"item_id": scene["id"], **TILE}
+    first = await reply(home, "items.tile.render", given)
+    assert await home.stranger.refused("items.tile.render", given) == (404, "not_found")
+    file = shared_data / "imagery" / BANDS
+    theirs = await pictured_item(home.house, home.place.stranger, ("data", file), more=BOLZANO, stac_id="BOLZANO")
+    stranger = owner_of(home.place.stranger)
+    own = await reply(home, "items.tile.render", {"item_id": theirs["id"], **TILE}, who=stranger)
+    assert own.body == first.body
+    assert own.headers["ETag"] != first.headers["ETag"]
+    kept = await reply(
+        home, "items.tile.render", {"item_id": theirs["id"], **TILE}, who=stranger, if_none_match=first.headers["ETag"]
+    )
+    assert kept.status == 200
+
+
+@pytest.mark.asyncio
+async def test_a_default_whose_file_was_deleted_is_passed_over(home, shared_data):
+    folder = shared_data / "imagery" / SCENE
+    both = [(name, folder / f"{name}.tif") for name in ("B04", "TCI")]
+    scene = await pictured_item(home.house, home.place.home, *both)
+    made = {"item_id": scene["id"], "name": "Colour", "type": "multiband", "config": {"bands": [1, 2, 3]}, "asset_key": "TCI"}
+    profile = await home.owner.op("visualization.profile.create", {**made, "is_default": True})
+    there = {"item_id": scene["id"], **tile_of(-11.4, 24.8, 9)}
+    before = await reply(home, "items.tile.render", there)
+    await home.sql("UPDATE asset SET deleted_at = now() WHERE key = 'TCI'")
+    after = await reply(home, "items.tile.render", there)
+    assert not np.array_equal(pixels(before.body), pixels(after.body))
+    assert await home.owner.refused("items.tile.render", {**there, "profile": profile["id"]}) == (404, "not_found")
+
+
+@pytest.mark.asyncio
+async def test_the_names_of_wmts_requests_are_understood(home, scene):
+    asked = {
+        "SERVICE": "WMTS",
+        "REQUEST": "GetTile",
+        "Layer": "ndvi",
+        "TILEMATRIX": "12",
+        "TileRow": TILE["y"],
+        "TILECOL": TILE["x"],
+    }
+    by_names = await reply(home, "items.tile.wmts_get_tile", {"item_id": scene["id"], **asked})
+    assert by_names.body == (await reply(home, "items.tile.render", {"item_id": scene["id"], **TILE, "profile": "ndvi"})).body
+
+
+@pytest.mark.asyncio
 async def test_an_expired_item_shows_nothing(home, scene):
     await home.sql("UPDATE item SET lifecycle_state = 'expired'")
     given = {"item_id": scene["id"], **TILE}

@@ -88,12 +88,21 @@ async def shown_of(outside: Outside, item: Row, wishes: Wishes) -> Shown:
 
     Raises InvalidInput for a vector, and for bands, formulas, spans and colormaps that do not fit.
     """
+    item = _without_lost_default(item, wishes)
     asset = _asset(item, wishes)
     target = await target_of_asset(outside, asset)
     asset = await _measured(outside, asset, target)
     offer = offer_of(asset, item["properties"])
     picture, picture_id, label = _picture(item, offer, wishes)
     return Shown(item=item, asset=asset, offer=offer, target=target, picture=picture, id=picture_id, label=label)
+
+
+def _without_lost_default(item: Row, wishes: Wishes) -> Row:
+    """Returns the item without its default profile when the file of that one has been deleted."""
+    key = item["profile_asset_key"]
+    if wishes.profile is not None or key is None or any(asset["key"] == key for asset in item["assets"]):
+        return item
+    return {**item, "profile_id": None, "profile_asset_key": None}
 
 
 def _asset(item: Row, wishes: Wishes) -> Row:

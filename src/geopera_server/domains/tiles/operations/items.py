@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, Field, model_validator
 
 from geopera_server.db.pool import Row
 from geopera_server.domains.tiles.describing import (
@@ -25,6 +28,7 @@ from geopera_server.kernel.operation import operation
 
 _ID = "0198f1c2-0000-7000-8000-000000000000"
 _EXAMPLE = {"item_id": _ID}
+_KEY_VALUES = {"profile": "LAYER", "z": "TILEMATRIX", "y": "TILEROW", "x": "TILECOL"}
 _EXAMPLE_TILE = {"item_id": _ID, "z": 12, "x": 2176, "y": 1455}
 
 
@@ -192,6 +196,16 @@ class ItemWmtsGetTileInput(BaseModel):
     y: int
     profile: str | None = None
     format: str = Field("webp", description="webp, png or jpeg")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_key_values(cls, given: Any) -> Any:
+        """Takes the names that WMTS requests have, in any case, for ours; ours win."""
+        if not isinstance(given, Mapping):
+            return given
+        upper = {str(name).upper(): value for name, value in given.items()}
+        meant = {ours: upper[theirs] for ours, theirs in _KEY_VALUES.items() if theirs in upper}
+        return {**meant, **given}
 
 
 @operation(
