@@ -46,7 +46,9 @@ async def things_of(market: Market) -> dict[str, Any]:
         {"target_type": "item", "target_id": item_id, "password": "for the whole crew", "expires_at": expires_at},
     )
     tile_key = await market.home.op("items.tile_keys.create", {"name": "map", "item_id": item_id})
+    upload = await market.home.op("uploads.initiate", {"project_id": home.project_id, "total_bytes": 1_000})
     return {
+        "upload_id": upload["id"],
         "project_id": home.project_id, "projectId": home.project_id, "order_id": order["id"], "orderId": order["id"],
         "collection_id": order["collectionId"],
         "item_id": item_id, "itemId": item_id, "asset_id": asset["id"], "url": asset["href"], "geometry": market.aoi,
