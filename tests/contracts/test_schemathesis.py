@@ -173,6 +173,8 @@ async def test_strangers_are_told_nothing(market, known, findings):
     theirs = {value for name, value in known.items() if name.endswith(("_id", "Id"))}
     for operation in calmest_first(OPERATIONS):
         example = filled(operation, known)
+        if {"token", "password"} <= example.keys():
+            continue  # whoever was sent a link with its password is meant to see what it shares
         response = await findings.call(stranger, operation, example)
         if response.is_success and any(each in response.text for each in theirs):
             findings.note(operation, example, f"a stranger is told {response.text[:300]}")
