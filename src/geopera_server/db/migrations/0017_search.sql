@@ -44,6 +44,19 @@ BEGIN
 END
 $$;
 
+-- In which cell of a grid an item's middle lies; the larger the item, the wider the grid. Whatever meets an area lies in a cell
+-- no further away than half a cell, so that the newest of an area are the newest of few cells. Those around the Earth and across
+-- the antimeridian are in the one cell of the widest grid.
+CREATE FUNCTION item_cell(extent box, extent_across box) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN (
+    SELECT CASE WHEN extent IS NULL THEN NULL
+                ELSE step * 1000000 + floor(((center(extent))[1] + 90) / step)::integer * 1000
+                     + floor(((center(extent))[0] + 180) / step)::integer END
+      FROM (SELECT CASE WHEN extent_across IS NOT NULL THEN 1000
+                        WHEN greatest(width(extent), height(extent)) <= 1 THEN 1
+                        WHEN greatest(width(extent), height(extent)) <= 4 THEN 4
+                        WHEN greatest(width(extent), height(extent)) <= 16 THEN 16
+                        ELSE 1000 END AS step) AS grid);
+
 -- What an item has, as numbers that are the same for the same property and value of one organization: whatever equals something
 -- rare is found by them. Others may share a number by chance, so what is found is compared all the same.
 CREATE FUNCTION search_term(organization_id uuid, name text, value jsonb) RETURNS bigint
@@ -65,6 +78,7 @@ ALTER TABLE item
     ALTER COLUMN slot SET NOT NULL,
     ADD COLUMN place        box      GENERATED ALWAYS AS (extent + point(slot * 400.0, 0)) STORED,
     ADD COLUMN place_across box      GENERATED ALWAYS AS (extent_across + point(slot * 400.0, 0)) STORED,
+    ADD COLUMN cell         integer  GENERATED ALWAYS AS (item_cell(extent, extent_across)) STORED,
     ADD COLUMN inside       box      GENERATED ALWAYS AS (box_inside(geometry)) STORED,
     -- As STAC shows them: what the columns do not say may be among the properties.
     ADD COLUMN shown_gsd    double precision GENERATED ALWAYS AS (coalesce(gsd,
@@ -95,6 +109,9 @@ CREATE INDEX item_by_place_across ON item USING gist (place_across, period)
     WHERE deleted_at IS NULL AND place_across IS NOT NULL;
 -- The newest of an organization, and of one collection; items that have no nominal time come last.
 CREATE INDEX item_by_time ON item (organization_id, datetime DESC NULLS LAST, stac_id COLLATE "C", id)
+    INCLUDE (project_id, collection_id, period, extent, extent_across, inside, shown_gsd, shown_cloud_cover)
+    WHERE deleted_at IS NULL;
+CREATE INDEX item_by_cell ON item (organization_id, cell, datetime DESC NULLS LAST, stac_id COLLATE "C", id)
     INCLUDE (project_id, collection_id, period, extent, extent_across, inside, shown_gsd, shown_cloud_cover)
     WHERE deleted_at IS NULL;
 CREATE INDEX item_by_time_in_collection ON item (collection_id, datetime DESC NULLS LAST, stac_id COLLATE "C", id)

@@ -17,6 +17,7 @@ import shapely
 
 from geopera_server.db.pool import Connection, Row
 from geopera_server.domains.stac import statements, store
+from geopera_server.domains.stac.cells import cells_around
 from geopera_server.domains.stac.conditions import COVERED, decided_by_sql, holds, is_spatial
 from geopera_server.domains.stac.ordering import Position, by_time
 from geopera_server.domains.stac.spatial import boxes_of
@@ -31,6 +32,8 @@ MOST_IN_ORDER = 10_000
 """The same without an area, where the index by time holds all that a search asks of items."""
 MOST_ALIKE = 5_000
 """Candidates that are gathered by what they equal, when few of those that were looked at in order of time match."""
+RARE = 50
+"""One match among so many candidates, or fewer, are looked for by what they equal rather than one after the other."""
 FIRST_STRIDE = 2_000
 LAST_STRIDE = 50_000
 _TOKEN_OF = "stac.search"  # noqa: S105  (a name, not a secret)
@@ -85,7 +88,10 @@ async def _find(conn: Connection, wanted: Wanted, after: Position | None, counte
         return await _gather(conn, wanted, _nearest(wanted, drive), after, most=None)
     if drive == "place" or is_spatial(wanted.condition):
         found = await _gather(conn, wanted, drive, after, most=MOST_NEAR)
-        return await _further(conn, wanted, after, (found.matched, True)) if found.at_least else found
+        if not found.at_least:
+            return found
+        rare = drive == "place" and found.matched * RARE < MOST_NEAR
+        return await _further(conn, wanted, after, (found.matched, True), rare=rare)
     return await _further(conn, wanted, after, counted)
 
 
@@ -93,14 +99,16 @@ def _nearest(wanted: Wanted, drive: Drive) -> Drive:
     return drive if drive != "newest" else "terms" if wanted.terms else "all"
 
 
-async def _further(conn: Connection, wanted: Wanted, after: Position | None, counted: Total | None) -> _Found:
-    """Walks by time; what turns out to be rare is gathered by what it equals, if it equals anything."""
-    rows, ended = await _walk(conn, wanted, after, strides=1 if wanted.terms else None)
+async def _further(
+    conn: Connection, wanted: Wanted, after: Position | None, counted: Total | None, *, rare: bool = False
+) -> _Found:
+    """Walks by time; what is rare, or turns out to be, is gathered by what it equals, if it equals anything."""
+    rows, ended = ([], False) if rare and wanted.terms else await _walk(conn, wanted, after, patient=not wanted.terms)
     if not ended:
         found = await _gather(conn, wanted, "terms", after, most=MOST_ALIKE)
         if not found.at_least:
             return found
-        rows, _ = await _walk(conn, wanted, after, strides=None)
+        rows, _ = await _walk(conn, wanted, after, patient=True)
     if counted is not None:
         return _Found(rows, *counted)
     most = MOST_IN_ORDER if wanted.bindings.columns <= {*COVERED, "period"} else MOST_NEAR
@@ -140,17 +148,18 @@ def _refuted(wanted: Wanted, unsure: Sequence[Sequence[Any]]) -> list[str]:
     ]
 
 
-async def _walk(conn: Connection, wanted: Wanted, after: Position | None, *, strides: int | None) -> tuple[list[Row], bool]:
+async def _walk(conn: Connection, wanted: Wanted, after: Position | None, *, patient: bool) -> tuple[list[Row], bool]:
     """Returns the page's rows and one more, if there is one, by going through items in order of time.
 
-    After so many strides it gives up and says so with false.
+    Who is not patient stops after one stride without a full page, and says so with false.
     """
     rows: list[Row] = []
     skip = 0 if after is not None else wanted.offset
+    cells = None if wanted.area is None else cells_around(wanted.area)
     segments: tuple[Segment, ...] = ("untimed",) if after is not None and after.keys[0] is None else ("timed", "untimed")
     for segment in segments:
-        position: Position | None = after if segment == segments[0] else None
-        async for row in _steps(conn, wanted, segment, position, page=skip + wanted.limit + 1, strides=strides):
+        place = _Place(segment, after if segment == segments[0] else None, cells, page=skip + wanted.limit + 1)
+        async for row in _steps(conn, wanted, place, patient=patient):
             if row is None:
                 return rows, False
             if skip > 0:
@@ -162,30 +171,42 @@ async def _walk(conn: Connection, wanted: Wanted, after: Position | None, *, str
     return rows, True
 
 
-async def _steps(
-    conn: Connection, wanted: Wanted, segment: Segment, position: Position | None, *, page: int, strides: int | None
-) -> AsyncIterator[Row | None]:
-    """Yields matches in order of time, reading on by strides that grow while they are rare; None when there were too many."""
-    stride, strode = max(FIRST_STRIDE, page), 0
+@dataclass(slots=True)
+class _Place:
+    """Where a walk is, in which cells if not everywhere, and how many rows it wants at once."""
+
+    segment: Segment
+    position: Position | None
+    cells: list[int] | None
+    page: int
+
+
+async def _steps(conn: Connection, wanted: Wanted, at: _Place, *, patient: bool) -> AsyncIterator[Row | None]:
+    """Yields matches in order of time, reading on by strides that grow while they are rare; None when patience ends."""
+    stride = max(FIRST_STRIDE, at.page)
+    statement = statements.walking if at.cells is None else statements.walking_cells
     while True:
-        parameters = {**_parameters(wanted, after=position, most=stride), "offset": 0, "limit": page}
-        step = await _ask(conn, wanted, statements.walking(wanted, segment, after=position), parameters)
+        parameters = _parameters(wanted, after=at.position, most=stride) | {"limit": at.page, "cells": at.cells}
+        step = await _ask(conn, wanted, statement(wanted, at.segment, after=at.position), parameters)
         unsure = [[row["id"], row["decided"], row["geometry"]] for row in step if not row["certain"]]
-        refuted = set(_refuted(wanted, unsure))
+        refuted = set(_refuted(wanted, unsure)) if unsure else ()
         for row in step:
             if row["id"] not in refuted:
                 yield row
-        if len(step) == page:
-            position = Position(keys=tuple(step[-1]["keys"]), stac_id=step[-1]["stac_id"], id=step[-1]["id"])
+        if len(step) == at.page:
+            at.position = Position(keys=tuple(step[-1]["keys"]), stac_id=step[-1]["stac_id"], id=step[-1]["id"])
             continue
-        [end] = await _ask(conn, wanted, statements.last_walked(wanted, segment, after=position), parameters)
-        if end["looked"] < stride:
+        end = [] if at.cells is not None else await _last(conn, wanted, at, parameters)
+        if not end:
             return
-        strode += 1
-        if strides is not None and strode >= strides:
+        if not patient:
             yield None
-        position = Position(keys=(end["datetime"],), stac_id=end["stac_id"], id=end["id"])
-        stride = min(stride * 4, max(LAST_STRIDE, page))
+        at.position = Position(keys=(end[0]["datetime"],), stac_id=end[0]["stac_id"], id=end[0]["id"])
+        stride = min(stride * 4, max(LAST_STRIDE, at.page))
+
+
+async def _last(conn: Connection, wanted: Wanted, at: _Place, parameters: Mapping[str, Any]) -> list[Row]:
+    return await _ask(conn, wanted, statements.last_walked(wanted, at.segment, after=at.position), parameters)
 
 
 def _parameters(wanted: Wanted, *, after: Position | None, most: int | None) -> dict[str, Any]:

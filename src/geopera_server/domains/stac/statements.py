@@ -32,9 +32,14 @@ _LONGEST = (
 _WITHIN = (
     " AND datetime >= %(start)s::timestamptz - " + _LONGEST + " AND datetime <= %(end)s::timestamptz + " + _LONGEST
 )  # fmt: skip
-_NEWEST_FIRST = ' ORDER BY datetime DESC NULLS LAST, stac_id COLLATE "C", id LIMIT %(most)s::bigint'
-_OLDEST_FIRST = ' ORDER BY datetime ASC NULLS FIRST, stac_id COLLATE "C", id LIMIT %(most)s::bigint'
+_MOST = " LIMIT %(most)s::bigint"
 _FEATURE = "f.body, f.files, f.version"
+_PAGE_OF_WALK = (
+    "SELECT p.n, p.id, p.stac_id, ",
+    " AS keys, p.certain, p.decided, CASE WHEN NOT p.certain THEN (SELECT geometry FROM item g WHERE g.id = p.id) END"
+    " AS geometry, " + _FEATURE + " FROM (",
+    ") p LEFT JOIN item_feature f ON f.item_id = p.id",
+)
 
 
 def gathering(wanted: Wanted, drive: Drive, *, after: Position | None, settled: bool) -> str:
@@ -42,16 +47,13 @@ def gathering(wanted: Wanted, drive: Drive, *, after: Position | None, settled: 
 
     Once `settled`, what had to be looked at closely has been: `refuted` names what does not match.
     """
-    bindings, condition = wanted.bindings, wanted.condition
-    where = possible(condition, skipping=_known_by_place(wanted) if drive == "place" else ())
-    sure = "true" if settled else certain(condition)
-    keys, decided = selected(wanted.order), _decided(wanted)
-    place = "" if after is None else " WHERE " + beyond(bindings, wanted.order, after)
+    where = possible(wanted.condition, skipping=_known_by_place(wanted) if drive == "place" else ())
+    place = "" if after is None else " WHERE " + beyond(wanted.bindings, wanted.order, after)
     source = _candidates(wanted, drive)
     joined = "near AS i" if drive != "place" or is_covered(wanted) else "near JOIN item i ON i.id = near.id"
     return (
         "WITH near AS MATERIALIZED (" + source + "), found AS MATERIALIZED ("
-        "SELECT i.id, i.stac_id" + keys + ", coalesce(" + sure + ", false) AS certain, " + decided + " AS decided"
+        "SELECT " + _found(wanted, settled=settled) + ""
         " FROM " + joined + " WHERE " + where + (" AND i.id <> ALL (%(refuted)s::uuid[])" if settled else "") + "),"
         " page AS (SELECT *, row_number() OVER (ORDER BY " + ordered(wanted.order) + ") AS n FROM found" + place + ""
         " ORDER BY " + ordered(wanted.order) + " OFFSET %(offset)s::bigint LIMIT %(limit)s::bigint)"
@@ -66,23 +68,47 @@ def gathering(wanted: Wanted, drive: Drive, *, after: Position | None, settled: 
 
 def walking(wanted: Wanted, segment: Segment, *, after: Position | None) -> str:
     """Returns the statement that goes through items in order of time and answers with the first matches, without totals."""
-    keys = selected(wanted.order)
     return (
-        "SELECT p.n, p.id, p.stac_id, " + as_texts(wanted.order) + " AS keys, p.certain, p.decided, CASE WHEN NOT p.certain"
-        " THEN (SELECT geometry FROM item g WHERE g.id = p.id) END AS geometry, " + _FEATURE + ""
-        " FROM (SELECT w.*, row_number() OVER () AS n FROM (SELECT i.id, i.stac_id" + keys + ","
-        " coalesce(" + certain(wanted.condition) + ", false) AS certain, " + _decided(wanted) + " AS decided"
-        " FROM (" + _in_order(wanted, segment, after) + ") i WHERE " + possible(wanted.condition) + ""
-        " OFFSET %(offset)s::bigint LIMIT %(limit)s::bigint) w) p LEFT JOIN item_feature f ON f.item_id = p.id"
+        _PAGE_OF_WALK[0] + as_texts(wanted.order) + _PAGE_OF_WALK[1] + "SELECT w.*, row_number() OVER () AS n FROM ("
+        "SELECT " + _found(wanted) + " FROM (" + _in_order(wanted, segment, after) + ") i"
+        " WHERE " + possible(wanted.condition) + " LIMIT %(limit)s::bigint) w" + _PAGE_OF_WALK[2]
+    )
+
+
+def walking_cells(wanted: Wanted, segment: Segment, *, after: Position | None) -> str:
+    """Returns the statement that goes through the cells around an area, each in order of time, and answers like `walking`.
+
+    Only what lies in the area at the right time is read from the items themselves, if anything has to be.
+    """
+    condition, order = wanted.condition, ordered(wanted.order)
+    cell = (
+        " FROM item i WHERE i.organization_id = %(organization)s::uuid AND i.cell = c.cell AND i.deleted_at IS NULL"
+        "" + _bounds(wanted, segment, after)
+    )
+    if wanted.bindings.columns <= {*COVERED, "period"}:
+        # IS TRUE keeps the planner from the spatial index, which has no order.
+        met = " AND (" + possible(condition) + ") IS TRUE"
+        first = "SELECT " + _found(wanted) + cell + met + _direction(wanted, segment, "i.")
+    else:
+        first = (
+            "SELECT " + _found(wanted) + " FROM (SELECT i.id, i.stac_id, i.datetime" + cell + " AND (" + _met(wanted) + ")"
+            " IS TRUE" + _direction(wanted, segment, "i.") + " OFFSET 0) w CROSS JOIN LATERAL"
+            " (SELECT * FROM item t WHERE t.id = w.id OFFSET 0) i WHERE " + possible(condition) + ""
+            "" + _direction(wanted, segment, "w.")
+        )
+    return (
+        _PAGE_OF_WALK[0] + as_texts(wanted.order) + _PAGE_OF_WALK[1] + "SELECT s.*, row_number() OVER (ORDER BY " + order + ")"
+        " AS n FROM unnest(%(cells)s::integer[]) AS c (cell) CROSS JOIN LATERAL (" + first + " LIMIT %(limit)s::bigint) s"
+        " ORDER BY " + order + " LIMIT %(limit)s::bigint" + _PAGE_OF_WALK[2]
     )
 
 
 def last_walked(wanted: Wanted, segment: Segment, *, after: Position | None) -> str:
-    """Returns the statement that says how many items `walking` may have gone through, and which was the last."""
+    """Returns the statement that names the last item that `walking` goes through, if there are as many."""
     return (
-        "SELECT count(*) AS looked, (array_agg(w.datetime::text))[count(*)] AS datetime,"
-        " (array_agg(w.stac_id))[count(*)] AS stac_id, (array_agg(w.id))[count(*)] AS id"
-        " FROM (" + _in_order(wanted, segment, after, columns="id, stac_id, datetime") + ") w"
+        "SELECT w.datetime::text AS datetime, w.stac_id, w.id FROM ("
+        "" + _in_order(wanted, segment, after, columns="id, stac_id, datetime") + ") w"
+        " OFFSET %(most)s::bigint - 1"
     )
 
 
@@ -105,9 +131,11 @@ def _known_by_place(wanted: Wanted) -> list[Condition]:
     return [each for each in known if each is not None]
 
 
-def _decided(wanted: Wanted) -> str:
+def _found(wanted: Wanted, *, settled: bool = False) -> str:
+    """The select list of matches: what they are sorted by, and how certain they are."""
     texts = ["(" + possible(each) + ") IS TRUE" for each in decided_by_sql(wanted.condition)]
-    return "ARRAY[" + ", ".join(texts) + "]::boolean[]"
+    sure = ", true AS certain" if settled else ", coalesce(" + certain(wanted.condition) + ", false) AS certain"
+    return "i.id, i.stac_id" + selected(wanted.order) + sure + ", ARRAY[" + ", ".join(texts) + "]::boolean[] AS decided"
 
 
 def _candidates(wanted: Wanted, drive: Drive) -> str:
@@ -137,23 +165,36 @@ def _newest(wanted: Wanted) -> str:
 
 
 def _in_order(wanted: Wanted, segment: Segment | Literal["any"], after: Position | None, columns: str | None = None) -> str:
-    text = "SELECT " + (columns or _columns(wanted))
-    text += _OF_ORGANIZATION if wanted.collection_id is None else _OF_COLLECTION
-    upwards = by_time(wanted.order) and not wanted.order[0].descending
+    source = _OF_ORGANIZATION if wanted.collection_id is None else _OF_COLLECTION
+    bounds = "" if segment == "any" else _bounds(wanted, segment, after)
+    return "SELECT " + (columns or _columns(wanted)) + source + bounds + _direction(wanted, segment) + _MOST
+
+
+def _bounds(wanted: Wanted, segment: Segment, after: Position | None) -> str:
     if segment == "untimed":
-        text += " AND datetime IS NULL"
-        if after is not None:
-            text += ' AND (stac_id COLLATE "C", id) > (%(after_stac_id)s::text, %(after_id)s::uuid)'
-        return text + _NEWEST_FIRST
-    if segment == "timed":
-        text += " AND datetime IS NOT NULL"
-        if wanted.start is not None or wanted.end is not None:
-            text += _WITHIN
-        if after is not None:
-            text += _BEFORE if not upwards else _AFTER
-    return text + (_OLDEST_FIRST if upwards and segment == "timed" else _NEWEST_FIRST)
+        return " AND datetime IS NULL" + ("" if after is None else _BEHIND)
+    text = " AND datetime IS NOT NULL"
+    if wanted.start is not None or wanted.end is not None:
+        text += _WITHIN
+    return text + ("" if after is None else _AFTER if _upwards(wanted) else _BEFORE)
 
 
+def _direction(wanted: Wanted, segment: Segment | Literal["any"], alias: str = "") -> str:
+    way = " ASC NULLS FIRST, " if _upwards(wanted) and segment == "timed" else " DESC NULLS LAST, "
+    return " ORDER BY " + alias + "datetime" + way + alias + 'stac_id COLLATE "C", ' + alias + "id"
+
+
+def _upwards(wanted: Wanted) -> bool:
+    return by_time(wanted.order) and not wanted.order[0].descending
+
+
+def _met(wanted: Wanted) -> str:
+    """What the index by cell can tell of an area and a time."""
+    known = [wanted.near, wanted.timed]
+    return " AND ".join(possible(each) for each in known if each is not None)
+
+
+_BEHIND = ' AND (stac_id COLLATE "C", id) > (%(after_stac_id)s::text, %(after_id)s::uuid)'
 _TIE = ' datetime = %(after_time)s::timestamptz AND (stac_id COLLATE "C", id) > (%(after_stac_id)s::text, %(after_id)s::uuid)'
 _BEFORE = " AND datetime <= %(after_time)s::timestamptz AND (datetime < %(after_time)s::timestamptz OR" + _TIE + ")"
 _AFTER = " AND datetime >= %(after_time)s::timestamptz AND (datetime > %(after_time)s::timestamptz OR" + _TIE + ")"
