@@ -9,6 +9,7 @@ from typing import Any
 from geopera_server.kernel.operation import Operation
 from geopera_server.values.clock import iso, now
 from support.market import Market
+from support.pictures import HEIGHTS, pictured_item
 
 CALMEST_FIRST = ("read", "compute", "external_spend", "share_export", "destructive")
 
@@ -47,7 +48,14 @@ async def things_of(market: Market) -> dict[str, Any]:
     )
     tile_key = await market.home.op("items.tile_keys.create", {"name": "map", "item_id": item_id})
     upload = await market.home.op("uploads.initiate", {"project_id": home.project_id, "total_bytes": 1_000})
+    profile = await market.home.op(
+        "visualization.profile.create",
+        {"item_id": item_id, "name": "Grey", "type": "singleband", "config": {"band": 1}, "is_default": True},
+    )
+    [imagery, *_] = market.house.settings.source_roots
+    heights = await pictured_item(market.house, home, ("heights", imagery / "imagery" / HEIGHTS), stac_id="HEIGHTS")
     return {
+        "profile_id": profile["id"], "heights": heights["hrefs"]["heights"],
         "upload_id": upload["id"],
         "project_id": home.project_id, "projectId": home.project_id, "order_id": order["id"], "orderId": order["id"],
         "collection_id": order["collectionId"],
@@ -64,6 +72,8 @@ def filled(operation: Operation, known: Mapping[str, Any]) -> dict[str, Any]:
     example = operation.example or {}
     if operation.id == "catalog.search":
         known = {**known, "collections": ["ortho"]}
+    if operation.id == "cog.tile.terrain":
+        known = {**known, "url": known["heights"]}
     if "entity_id" in example:
         known = {**known, "entity_id": known[f"{example['entity_type']}_id"]}
     filled_in: dict[str, Any] = fitting(example, known)
