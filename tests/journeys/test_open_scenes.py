@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from support.open_scenes import SENTINEL_ID, open_showcase, sample_item, sentinel_item
 from support.scenes import ARCHIVE
 from support.serving import problem_of
 from support.stac_api import StacApi, real_items
@@ -105,17 +105,8 @@ async def test_the_pictures_of_families(server):
 
 
 async def test_samples(server, shared_data):
-    operator = await server.operator()
-    await operator.op("catalog.admin.source_save", {**ARCHIVE, "id": "showcase", "title": "Showcase"})
-    scene = {
-        "type": "Feature", "id": "YASUR", "collection": ARCHIVE["collections"][0]["id"],
-        "geometry": {"type": "Polygon", "coordinates": [[[169.43, -19.54], [169.45, -19.54], [169.45, -19.52], [169.43, -19.52], [169.43, -19.54]]]},
-        "properties": {"datetime": "2024-05-01T10:00:00Z", "gsd": 0.59, "platform": "umbra-05", "geopera:sample": True},
-        "assets": {"data": {"href": str(shared_data / "imagery" / "umbra_sar_mount_yasur.tif"), "type": "image/tiff; application=geotiff", "roles": ["data"]}},
-    }  # fmt: skip
-    private = {**scene, "id": "SOLD", "properties": {**scene["properties"], "geopera:sample": False}}
-    reply = await operator.op("catalog.admin.scenes_import", {"host": "showcase", "features": [scene, private]})
-    assert reply["imported"] == 2
+    private = {**sample_item(shared_data, **{"geopera:sample": False}), "id": "SOLD"}
+    await open_showcase(server, sample_item(shared_data), private)
     listed = await told(server, "catalog.providers.list")
     [provider] = [each for each in listed["providers"] if each["id"] == "showcase"]
     assert provider == {"id": "showcase", "name": "Showcase", "sensors": ["umbra-05"], "sample_count": 1}
@@ -135,33 +126,9 @@ async def test_samples(server, shared_data):
 
 
 async def with_sentinel_tiles(server, shared_data):
-    """The shared Sentinel-2 scene, as a mirror of its host, with files of this machine."""
-    folder = shared_data / "imagery" / "sentinel-2-l2a_S2A_29RKH_20200219"
-    item = json.loads((folder / "S2A_29RKH_20200219_0_L2A.json").read_bytes())
-    files = {path.stem: str(path) for path in folder.glob("B*.tif")}
-    bands = {
-        key: files.get(Path(asset["href"]).stem)
-        for key, asset in item["assets"].items()
-        if asset["type"].startswith("image/tiff")
-    }
-    assets = {key: {**item["assets"][key], "href": path} for key, path in bands.items() if path is not None}
-    assert len(assets) >= 10
-    operator = await server.operator()
-    listed = [{**ARCHIVE["collections"][0], "id": "sentinel-2-l2a", "access_model": "open"}]
-    await operator.op("catalog.admin.source_save", {**ARCHIVE, "id": "local-s2", "access_model": "open", "collections": listed})
-    await operator.op("catalog.admin.source_save", {"id": "earthsearch-aws", "active": False})
-    scene = {**item, "collection": "sentinel-2-l2a", "assets": assets}
-    reply = await operator.op("catalog.admin.scenes_import", {"host": "local-s2", "features": [scene]})
-    assert reply["imported"] == 1, reply
-    return {
-        "collection": "sentinel",
-        "scene_id": item["id"],
-        "visualization": "true_color",
-        "z": 8,
-        "x": 119,
-        "y": 109,
-        "format": "png",
-    }
+    await open_showcase(server, sentinel_item(shared_data))
+    tile = {"z": 8, "x": 119, "y": 109, "format": "png"}
+    return {"collection": "sentinel", "scene_id": SENTINEL_ID, "visualization": "true_color", **tile}
 
 
 def pixels(response):
@@ -209,37 +176,37 @@ async def test_a_tile_is_clipped_to_an_area_however_it_is_written(server, shared
     assert 0 < (clipped[..., 3] > 0).sum() < (whole[..., 3] > 0).sum() / 3
 
 
-@pytest.mark.parametrize(
-    ("wrong", "loc"),
-    [
-        ({"visualization": "nothing"}, "visualization"),
-        ({"format": "tiff"}, "format"),
-        ({"expression": "__import__('os')"}, "expression"),
-        ({"expression": "b99"}, "expression"),
-        ({"colormap": "viridis"}, "colormap"),
-        ({"visualization": "ndvi", "colormap": "nothing"}, "colormap"),
-        ({"rescale": "5"}, "rescale"),
-        ({"z": 25}, "z"),
-        ({"x": 256}, "x"),
-        ({"collection": "sample"}, "provider"),
-        ({"collection": "modis"}, "collection"),
-        ({"scene_id": "no name"}, "scene_id"),
-        ({"aoi_clip": "%%%"}, "aoi_clip"),
-        ({"quality": 101}, "quality"),
-    ],
-)
-async def test_what_cannot_be_drawn(server, shared_data, wrong, loc):
+WRONG = [
+    ({"visualization": "nothing"}, "visualization"),
+    ({"format": "tiff"}, "format"),
+    ({"expression": "__import__('os')"}, "expression"),
+    ({"expression": "b99"}, "expression"),
+    ({"colormap": "viridis"}, "colormap"),
+    ({"visualization": "ndvi", "colormap": "nothing"}, "colormap"),
+    ({"rescale": "5"}, "rescale"),
+    ({"z": 25}, "z"),
+    ({"x": 256}, "x"),
+    ({"collection": "sample"}, "provider"),
+    ({"collection": "modis"}, "collection"),
+    ({"scene_id": "no name"}, "scene_id"),
+    ({"aoi_clip": "%%%"}, "aoi_clip"),
+    ({"quality": 101}, "quality"),
+]
+
+
+async def test_what_cannot_be_drawn(server, shared_data):
     asked = await with_sentinel_tiles(server, shared_data)
-    response = await server.http.get(f"{server.base_url}/v1/op/catalog.tile.render", params={**asked, **wrong})
-    problem = problem_of(response)
-    assert problem["status"] == 422
-    assert problem["detail"][0]["loc"][:2] == ["body", loc]
+    for wrong, loc in WRONG:
+        response = await server.http.get(f"{server.base_url}/v1/op/catalog.tile.render", params={**asked, **wrong})
+        problem = problem_of(response)
+        assert problem["status"] == 422, (wrong, problem)
+        assert problem["detail"][0]["loc"][:2] == ["body", loc], (wrong, problem)
 
 
 async def test_a_file_outside_the_source_folders_is_not_drawn(server, shared_data, tmp_path):
     asked = await with_sentinel_tiles(server, shared_data)
     await server.sql(
-        "UPDATE scene SET assets = jsonb_set(assets, '{red,href}', to_jsonb(%s::text)) WHERE host = 'local-s2'", "/etc/passwd"
+        "UPDATE scene SET assets = jsonb_set(assets, '{red,href}', to_jsonb(%s::text)) WHERE host = 'showcase'", "/etc/passwd"
     )
     response = await server.http.get(f"{server.base_url}/v1/op/catalog.tile.render", params=asked)
     assert problem_of(response)["status"] == 422

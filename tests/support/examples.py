@@ -9,6 +9,7 @@ from typing import Any
 from geopera_server.kernel.operation import Operation
 from geopera_server.values.clock import iso, now
 from support.market import Market
+from support.open_scenes import NAIP_ID, SAMPLE_ID, SHOWCASE, landsat_item, naip_item, open_showcase, sample_item, sentinel_item
 from support.pictures import HEIGHTS, pictured_item
 
 CALMEST_FIRST = ("read", "compute", "external_spend", "share_export", "destructive")
@@ -54,6 +55,8 @@ async def things_of(market: Market) -> dict[str, Any]:
     )
     [imagery, *_] = market.house.settings.source_roots
     heights = await pictured_item(market.house, home, ("heights", imagery / "imagery" / HEIGHTS), stac_id="HEIGHTS")
+    data = imagery.resolve()
+    await open_showcase(market, sentinel_item(data), landsat_item(data), naip_item(), sample_item(data))
     return {
         "profile_id": profile["id"], "heights": heights["hrefs"]["heights"],
         "upload_id": upload["id"],
@@ -74,6 +77,10 @@ def filled(operation: Operation, known: Mapping[str, Any]) -> dict[str, Any]:
         known = {**known, "collections": ["ortho"]}
     if operation.id == "cog.tile.terrain":
         known = {**known, "url": known["heights"]}
+    if operation.id.startswith("catalog.image."):
+        known = {**known, "host_name": SHOWCASE, "image_id": NAIP_ID}
+    if operation.id in {"catalog.info.sample", "catalog.provider.samples"}:
+        known = {**known, "provider": SHOWCASE, "scene_id": SAMPLE_ID}
     if "entity_id" in example:
         known = {**known, "entity_id": known[f"{example['entity_type']}_id"]}
     filled_in: dict[str, Any] = fitting(example, known)

@@ -40,6 +40,7 @@ class Operation:
     public: bool = False
     free_form: bool = False
     media_type: str | None = None
+    other_media_types: tuple[str, ...] = ()  # what a caller may get instead, by what they accept
     json_media_type: str = "application/json"
     prepare: Handler | None = None
     goes_outside: bool = False

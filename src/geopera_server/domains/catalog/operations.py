@@ -89,6 +89,7 @@ async def federated_search(outside: Outside, given: FederatedSearchInput) -> Fed
     raw=True,
     free_form=True,
     media_type=EVENT_STREAM,
+    other_media_types=(NDJSON,),
     example=_SYDNEY,
 )
 async def search_stream(outside: Outside, given: SearchStreamInput) -> Stream:

@@ -145,15 +145,16 @@ def _request_body(op: Operation, given: Any) -> dict[str, Any]:
 
 
 def _responses(op: Operation, answered: Any) -> dict[str, Any]:
-    media_type = op.media_type or "application/json"
-    responses: dict[str, Any] = {
-        str(op.status): {"description": "Successful Response", "content": {media_type: {"schema": answered}}}
-    }
+    media_types = dict.fromkeys((op.media_type or "application/json", *op.other_media_types))
+    if op.media_type is None:
+        media_types[op.json_media_type] = None
+    content = {media_type: {"schema": answered} for media_type in media_types}
+    responses: dict[str, Any] = {str(op.status): {"description": "Successful Response", "content": content}}
     for status in (*_ALWAYS, *_refusals_beyond(op)):
         phrase = http.HTTPStatus(status).phrase
         if status == 422:
-            content: dict[str, Any] = {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/HTTPValidationError"}}}
-            responses["422"] = {"description": "Validation Error", "content": content}
+            refused: dict[str, Any] = {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/HTTPValidationError"}}}
+            responses["422"] = {"description": "Validation Error", "content": refused}
         else:
             responses[str(status)] = {"description": phrase, "content": {PROBLEM_TYPE: {"schema": _PROBLEM}}}
     return responses
