@@ -60,10 +60,8 @@ def objects_below(data_dir: Path, folder: str = "") -> set[str]:
 async def reserved(sql: Any, organization_id: str) -> tuple[int, int]:
     """Returns what an organization has reserved by its total, and by the sum of its uploads."""
     [row] = await sql(
-        "SELECT coalesce((SELECT reserved_bytes FROM storage_total WHERE organization_id = %(id)s), 0)::bigint AS total,"
-        " coalesce((SELECT sum(reserved_bytes) FROM upload WHERE organization_id = %(id)s), 0)::bigint AS uploads".replace(
-            "%(id)s", "%s"
-        ),
+        "SELECT coalesce((SELECT reserved_bytes FROM storage_total WHERE organization_id = %s), 0)::bigint AS total,"
+        " coalesce((SELECT sum(reserved_bytes) FROM upload WHERE organization_id = %s), 0)::bigint AS uploads",
         organization_id,
         organization_id,
     )

@@ -19,7 +19,7 @@ from geopera_server.domains.uploads.access import require_upload_read
 from geopera_server.domains.uploads.describing import as_companion, as_detected, as_it_came, footprint_of
 from geopera_server.domains.uploads.operations.stepping import note_step
 from geopera_server.domains.uploads.store import files
-from geopera_server.domains.uploads.unpacking import brought, inspected, workplace
+from geopera_server.domains.uploads.unpacking import brought, inspected, loaded, workplace
 from geopera_server.kernel.context import Outside
 from geopera_server.kernel.crashing import crash_point
 from geopera_server.kernel.errors import Conflict, InvalidInput
@@ -168,7 +168,8 @@ def _check_sums(upload: Row, known: Sequence[Row], claimed: Sequence[CompletedFi
 
 async def _pieces(outside: Outside, upload: Row, known: Sequence[Row], hints: Mapping[str, Any]) -> list[Piece]:
     """Returns what the files are together, or where they are several things, what each of those is."""
-    from geopera_server.raster.ingest.refusals import Ambiguous, IngestRefused  # noqa: PLC0415  (loads rasterio)
+    await loaded()
+    from geopera_server.raster.ingest.refusals import Ambiguous, IngestRefused  # noqa: PLC0415
 
     async with workplace(outside.ports.scratch) as scratch:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -34,6 +35,11 @@ async def brought(store: ObjectStore, files: Iterable[Mapping[str, Any]], folder
     return paths
 
 
+async def loaded() -> None:
+    """Loads what reads rasters off the loop, so that no other call waits for it; it takes a while the first time."""
+    await asyncio.to_thread(importlib.import_module, "geopera_server.raster.ingest")
+
+
 async def inspected(
     paths: Sequence[Path],
     *,
@@ -45,7 +51,6 @@ async def inspected(
     """Returns what files are that belong together; `given` may hold epsg and variable. Raises IngestRefused."""
 
     def inspection() -> Inspection:
-        # Loaded here, and off the loop: no call but this one waits for rasterio.
         from geopera_server.raster import ingest  # noqa: PLC0415
 
         return ingest.inspect(
