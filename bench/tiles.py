@@ -203,7 +203,7 @@ def psnr(one: np.ndarray, other: np.ndarray) -> float:
 def memory() -> None:
     """Prints resident memory and open files while many tiles of many files are drawn by eight threads."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(8) as threads:
-        files = [Target(shutil.copy(TCI, Path(folder) / f"{number}.tif"), "1") for number in range(MEMORY_FILES)]
+        files = [Target(str(shutil.copy(TCI, Path(folder) / f"{number}.tif")), "1") for number in range(MEMORY_FILES)]
         jobs = zip(range(MEMORY_TILES), itertools.cycle(files), itertools.cycle(SCENES[0].places(299)), strict=False)
 
         def draw(job: tuple[int, Target, Place]) -> None:

@@ -12,6 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,7 @@ Floats32 = npt.NDArray[np.float32]
 TOLERANCE_PX = 0.05
 CELLS_PX = (64, 32, 16, 8, 1)
 MARGIN_DEGREES = 0.01
-STRIP_ROWS = 32
+STRIP_PX = 16_384
 _KEPT_TRANSFORMERS = 32
 
 _of_thread = threading.local()
@@ -52,7 +53,7 @@ class Lattice:
     x: Floats
     y: Floats
 
-    @property
+    @cached_property
     def scale(self) -> float:
         """Full pixels per tile pixel, at the middle of what is there, in the direction in which they are fewest."""
         across = np.hypot(np.diff(self.x, axis=1), np.diff(self.y, axis=1)) / np.diff(self.columns)
@@ -102,8 +103,9 @@ class Placed:
         contained = _within(x, part.width) and _within(y, part.height)
         across = [_spread(_thin(nodes), lattice.columns, self.block.width) for nodes in (x, y)]
         step = int(lattice.rows[1] - lattice.rows[0])
-        for top in range(0, self.block.height, STRIP_ROWS):
-            count = min(STRIP_ROWS, self.block.height - top)
+        rows = max(1, STRIP_PX // self.block.width)
+        for top in range(0, self.block.height, rows):
+            count = min(rows, self.block.height - top)
             place = top + np.arange(count, dtype=np.float32)
             column, row = (_rows_at(nodes, place / np.float32(step)) for nodes in across)
             inside = None
