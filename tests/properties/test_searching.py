@@ -113,11 +113,7 @@ triangles = st.tuples(coordinates, coordinates, st.sampled_from([0.5, 2, 5])).ma
 )
 points = st.tuples(coordinates, coordinates).map(lambda t: {"type": "Point", "coordinates": list(t)})
 times = st.integers(0, 90).map(lambda day: (START + timedelta(days=day)).isoformat().replace("+00:00", "Z"))
-intervals = (
-    st.tuples(times, times).map(sorted).map(lambda ends: list(ends))
-    | times.map(lambda t: [t, ".."])
-    | times.map(lambda t: ["..", t])
-)
+intervals = st.tuples(times, times).map(sorted).map(list) | times.map(lambda t: [t, ".."]) | times.map(lambda t: ["..", t])
 values = st.sampled_from([*TEXTS, *NUMBERS, True, False])
 anything = prop("a", "b", "weird \"name'; --", "nosuch", "properties.a")
 comparisons = st.sampled_from(["=", "<>", "<", "<=", ">", ">="])
@@ -228,4 +224,4 @@ async def test_pages_are_complete_whichever_way_they_are_found(world, search, li
     assert by_token == expected, json.dumps(body)
 
 
-BOUNDS = ("MOST_NEAR", "MOST_IN_ORDER", "MOST_ALIKE", "FIRST_STRIDE", "LAST_STRIDE")
+BOUNDS = ("MOST_NEAR", "MOST_READ", "MOST_IN_ORDER", "MOST_ALIKE", "FIRST_STRIDE", "LAST_STRIDE")

@@ -21,13 +21,15 @@ from geopera_server.domains.stac.cells import cells_around
 from geopera_server.domains.stac.conditions import COVERED, decided_by_sql, holds, is_spatial
 from geopera_server.domains.stac.ordering import Position, by_time
 from geopera_server.domains.stac.spatial import boxes_of
-from geopera_server.domains.stac.statements import Drive, Segment
+from geopera_server.domains.stac.statements import Drive, Segment, is_covered
 from geopera_server.domains.stac.wanted import Wanted
 from geopera_server.kernel.errors import InvalidInput
 from geopera_server.ports import Links
 
 MOST_NEAR = 1_000
-"""Candidates that are looked at and counted in an area, or where the items themselves have to be read; more are not counted."""
+"""Candidates that are looked at and counted in an area; more are not counted."""
+MOST_READ = 500
+"""The same where a filter has to read the items themselves."""
 MOST_IN_ORDER = 10_000
 """The same without an area, where the index by time holds all that a search asks of items."""
 MOST_ALIKE = 5_000
@@ -66,8 +68,8 @@ async def search(conn: Connection, wanted: Wanted, links: Links) -> Page:
     """Returns one page of an organization's live items in live projects.
 
     The total is exact as long as no more than `MOST_NEAR` items lie in the area and time asked for, or `MOST_IN_ORDER` without
-    an area and filters that have to read items; beyond that it is what is known to be there. Raises InvalidInput for a token
-    of another search.
+    an area, or `MOST_READ` where a filter has to read the items; beyond that it is what is known to be there. Raises
+    InvalidInput for a token of another search.
     """
     after, counted = _opened(wanted, links)
     found = await _find(conn, wanted, after, counted)
@@ -87,10 +89,11 @@ async def _find(conn: Connection, wanted: Wanted, after: Position | None, counte
         # Any other order than by time is made by sorting all matches, gathered the nearest way.
         return await _gather(conn, wanted, _nearest(wanted, drive), after, most=None)
     if drive == "place" or is_spatial(wanted.condition):
-        found = await _gather(conn, wanted, drive, after, most=MOST_NEAR)
+        most = MOST_NEAR if is_covered(wanted) else MOST_READ
+        found = await _gather(conn, wanted, drive, after, most=most)
         if not found.at_least:
             return found
-        rare = drive == "place" and found.matched * RARE < MOST_NEAR
+        rare = drive == "place" and found.matched * RARE < most
         return await _further(conn, wanted, after, (found.matched, True), rare=rare)
     return await _further(conn, wanted, after, counted)
 
@@ -111,7 +114,7 @@ async def _further(
         rows, _ = await _walk(conn, wanted, after, patient=True)
     if counted is not None:
         return _Found(rows, *counted)
-    most = MOST_IN_ORDER if wanted.bindings.columns <= {*COVERED, "period"} else MOST_NEAR
+    most = MOST_IN_ORDER if wanted.bindings.columns <= {*COVERED, "period"} else MOST_READ
     parameters = _parameters(wanted, after=None, most=most + 1)
     [total] = await _ask(conn, wanted, statements.counting(wanted), parameters)
     return _Found(rows, total["matched"], total["looked"] > most)
