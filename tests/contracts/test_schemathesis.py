@@ -193,7 +193,8 @@ async def test_documented_reads_answer_every_way_of_asking(market, known, findin
         headers = {"Authorization": f"Bearer {actor.token}"}
         for address in (f"/v1/op/{operation.id}", f"/v1/{operation.id.replace('.', '/')}"):
             asked = await market.http.get(address, params=query, headers=headers)
-            if asked.status_code != response.status_code:
+            led_on = asked.has_redirect_location and asked.headers["location"] == response.headers.get("location")
+            if asked.status_code != response.status_code and not led_on:
                 findings.note(operation, example, f"{asked.status_code} {asked.text[:300]} for GET {address}")
     assert not findings.wrong, findings.told()
 
