@@ -159,7 +159,7 @@ def in_one_tile(make, side: int) -> Path:
 
 def test_a_file_that_takes_too_long_or_too_much_memory(make, ramp, tmp_path):
     refused(make(ramp), code="too_demanding", match="too long", limits=Limits(inspect_s=0.01))
-    tight = Limits(memory_bytes=500_000_000)
+    tight = Limits(memory_bytes=350_000_000)
     refused(in_one_tile(make, 15_008), code="too_demanding", match="memory", limits=tight)
 
 
