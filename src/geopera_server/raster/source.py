@@ -125,11 +125,16 @@ class Source:
 
     def _dataset(self) -> Any:
         try:
-            return DatasetReader(self._path, driver=list(DRIVERS), sharing=False)
+            dataset = DatasetReader(self._path, driver=list(DRIVERS), sharing=False)
         except NotGeoreferencedWarning:
             raise NotGeoreferenced(self.href, "has no place on Earth: no coordinate reference system") from None
         except GDAL_ERRORS as error:
             raise open_error(self.href, error) from None
+        # What is named there GDAL opens with any of its drivers, wherever it lies, as soon as it looks for overviews.
+        if any(domain.lower() == "overviews" for domain in dataset.tag_namespaces()):
+            dataset.close()
+            raise SourceRefused(self.href, "is refused: its metadata names another file as its overviews")
+        return dataset
 
     def header_error(self, error: BaseException) -> SourceError:
         """What a GDAL error outside of `read` means: some property of the dataset lies in a part that is broken."""

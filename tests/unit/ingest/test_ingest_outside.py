@@ -93,7 +93,7 @@ def test_a_sidecar_that_points_elsewhere(make, secret, silent, tmp_path, suffix,
     assert outcome([image], tmp_path) == "taken"
 
 
-@pytest.mark.parametrize("domain", ["OVERVIEWS", "GEOLOCATION"])
+@pytest.mark.parametrize("domain", ["OVERVIEWS", "overviews", "GEOLOCATION"])
 def test_metadata_in_a_geotiff_that_names_another_file(make, secret, silent, tmp_path, domain):
     targets = (str(secret), f"/vsicurl/{silent.url('secret.tif')}", silent.url("secret.tif"))
     for number, target in enumerate(targets):

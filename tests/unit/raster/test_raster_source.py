@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from rasterio.windows import Window
 
 from geopera_server.raster.clip import clip_to_cog
@@ -102,6 +103,27 @@ def test_a_virtual_raster_cannot_make_the_server_read_other_files(scene: HttpFil
     for href in (str(sneaky), sneaky.as_uri(), scene.url(name)):
         with pytest.raises(SourceUnreadable, match="is not a readable image"), open_source(href):
             pass
+
+
+@pytest.mark.parametrize("driver", ["GTiff", "JP2OpenJPEG"])
+@pytest.mark.parametrize("domain", ["OVERVIEWS", "overviews"])
+@pytest.mark.parametrize("named", ["file", "virtual"])
+def test_a_raster_cannot_name_another_file_as_its_overviews(
+    make_raster: MakeRaster, tmp_path: Path, domain: str, driver: str, named: str
+) -> None:
+    secret = make_raster(np.full((128, 128), 77, "uint16"), "secret.tif")
+    target = str(secret) if named == "file" else vrt_of(secret)
+    sneaky = make_raster(
+        np.ones((256, 256), "uint16"), "sneaky.tif", after=lambda file: file.update_tags(ns=domain, OVERVIEW_FILE=target)
+    )
+    with rasterio.open(sneaky) as proof:
+        assert proof.read(1, out_shape=(128, 128)).max() == 77
+    if driver != "GTiff":
+        sneaky = shutil.move(sneaky, tmp_path / "plain.tif")
+        rasterio.shutil.copy(str(sneaky), str(tmp_path / "sneaky.jp2"), driver=driver, WRITE_METADATA="YES")
+        sneaky = tmp_path / "sneaky.jp2"
+    with pytest.raises(SourceRefused, match="names another file"), open_source(str(sneaky)):
+        pass
 
 
 def test_files_beside_the_source_do_not_change_it(make_raster: MakeRaster) -> None:

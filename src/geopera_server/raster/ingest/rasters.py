@@ -31,8 +31,8 @@ from geopera_server.raster.ingest.refusals import Ambiguous, Damaged, OutsideRef
 from geopera_server.raster.layout import BLOCK_PX
 from geopera_server.raster.source import GDAL_ERRORS, chain_text
 
-# Metadata domains in which GDAL looks for other files' names.
-_POINTING_DOMAINS = frozenset({"OVERVIEWS", "GEOLOCATION", "xml:VRT", "new_vrt_sources", "vrt_sources"})
+# Metadata domains in which GDAL looks for other files' names; upper and lower case are one to it.
+_POINTING_DOMAINS = frozenset({"overviews", "geolocation", "xml:vrt", "new_vrt_sources", "vrt_sources"})
 _NO_MEMORY = re.compile("cannot allocate|out of memory|not enough memory", re.IGNORECASE)
 _GDAL_TYPE_BYTES = {"complex_int16": 4, "complex_int32": 8}
 
@@ -100,9 +100,10 @@ def _opened(path: Path | str, driver: str) -> Any:
 
 
 def _check_references(dataset: Any, parts: Parts) -> None:
-    pointing = _POINTING_DOMAINS & set(dataset.tag_namespaces())
+    domains = set(dataset.tag_namespaces())
     for number in dataset.indexes[:_NAMED_BANDS]:
-        pointing |= _POINTING_DOMAINS & set(dataset.tag_namespaces(number))
+        domains |= set(dataset.tag_namespaces(number))
+    pointing = {domain for domain in domains if domain.lower() in _POINTING_DOMAINS}
     if pointing:
         raise OutsideReference(
             f"{parts.name} carries metadata ({', '.join(sorted(pointing))}) that names other files, and none of them is read; "
