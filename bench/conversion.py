@@ -26,7 +26,6 @@ from rasterio.windows import Window
 from rio_cogeo.cogeo import cog_translate
 from rio_cogeo.profiles import cog_profiles
 
-from conftest import shared_data_folder
 from geopera_server.raster import ingest
 from machine import described
 
@@ -47,6 +46,9 @@ def photo(_scene: Path, result: Path) -> None:
 
 
 def _tiled(result: Path, chosen: slice, dtype: str, **layout: Any) -> None:
+    # Brings the whole house along, which would count as memory of the sides.
+    from conftest import shared_data_folder  # noqa: PLC0415
+
     with rasterio.open(shared_data_folder() / SCENE) as scene:
         bands = scene.read()[chosen]
         place = {"crs": scene.crs, "transform": scene.transform}
