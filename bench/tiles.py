@@ -285,9 +285,14 @@ class Server:
 
 
 async def over_http() -> None:
+    for size in (256, 512):
+        await over_http_at(size)
+
+
+async def over_http_at(size: int) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        titiler = await stack.enter_async_context(titiler_served())
-        ours = await stack.enter_async_context(house_served())
+        titiler = await stack.enter_async_context(titiler_served(size))
+        ours = await stack.enter_async_context(house_served(size))
         places = SCENES[0].places()
         for server in (ours, titiler):
             await server.rate(places[:50], 4)
@@ -302,32 +307,32 @@ async def over_http() -> None:
             ratios = [one / other for one, other in rates]
             each = [1000 * seconds / len(places) / ROUNDS for seconds in used]
             print(
-                f"{'true colour':<24} {256:>4} {clients:>7} {mine:>8,.0f} {theirs:>10,.0f} {statistics.median(ratios):>6.2f}"
+                f"{'true colour':<24} {size:>4} {clients:>7} {mine:>8,.0f} {theirs:>10,.0f} {statistics.median(ratios):>6.2f}"
                 f"   {each[0]:.1f} against {each[1]:.1f} ({each[1] / each[0]:.2f})",
                 flush=True,
             )
 
 
 @contextlib.asynccontextmanager
-async def titiler_served() -> AsyncIterator[Server]:
+async def titiler_served(size: int) -> AsyncIterator[Server]:
     python = peer_python()
     port = free_port()
     with started(
         [str(python), "-m", "uvicorn", "titiler.application.main:app", "--port", str(port), "--log-level", "warning"],
         env={**os.environ, **TITILER_ENV},
     ) as process:
-        path = f"/cog/tiles/WebMercatorQuad/{{z}}/{{x}}/{{y}}.webp?url={quote(str(TCI))}&tilesize=256"
+        path = f"/cog/tiles/WebMercatorQuad/{{z}}/{{x}}/{{y}}.webp?url={quote(str(TCI))}&tilesize={size}"
         server = Server(f"http://127.0.0.1:{port}", {}, path, process.pid)
         await answering(server, "/healthz")
         yield server
 
 
 @contextlib.asynccontextmanager
-async def house_served() -> AsyncIterator[Server]:
+async def house_served(size: int) -> AsyncIterator[Server]:
     with started([sys.executable, __file__, "serve"], stdout=subprocess.PIPE, stdin=subprocess.PIPE) as process:
         line = await asyncio.to_thread(process.stdout.readline)
         told = json.loads(line)
-        path = f"/api/v1/items/{told['item_id']}/tiles/{{z}}/{{x}}/{{y}}.webp?quality={QUALITY}&bands=1,2,3&rescale=0,255"
+        path = f"/api/v1/items/{told['item_id']}/tiles/{{z}}/{{x}}/{{y}}.webp?quality={QUALITY}&bands=1,2,3&rescale=0,255&size={size}"
         yield Server(told["url"], {"Authorization": f"Bearer {told['token']}"}, path, process.pid)
 
 

@@ -231,3 +231,14 @@ async def test_gdal_reads_the_scene_as_plain_tiles(server, scene):
     by_gdal = await asyncio.to_thread(read)
     plain = await server.http.get(f"/api/v1/items/{scene['id']}/tiles/{Z}/{X}/{Y}.png", headers=auth(server.home))
     assert np.array_equal(np.moveaxis(by_gdal, 0, -1), pixels(plain.content))
+
+
+async def test_tiles_for_fine_screens_have_twice_the_pixels(server, scene):
+    base = f"/api/v1/items/{scene['id']}/tiles/{Z}/{X}/{Y}"
+    plain = await server.http.get(f"{base}.png", headers=auth(server.home))
+    fine = await server.http.get(f"{base}@2x.png", headers=auth(server.home))
+    asked = await server.http.get(f"{base}.png?size=512", headers=auth(server.home))
+    assert [pixels(each.content).shape[:2] for each in (plain, fine)] == [(256, 256), (512, 512)]
+    assert fine.content == asked.content
+    assert plain.headers["etag"] != fine.headers["etag"]
+    assert problem_of(await server.http.get(f"{base}.png?size=300", headers=auth(server.home)))["status"] == 422

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
@@ -222,6 +223,14 @@ async def test_last_use_is_noted_once_a_minute(realms):
     await realms.sql("UPDATE credential_epoch SET epoch = epoch + 1")  # else the minute-old look-up is used again
     await realms.op("users.me")
     assert await last_used() > first
+
+
+async def test_calls_that_see_a_change_together_are_all_answered(realms):
+    for _ in range(5):
+        await realms.op("users.me")
+        await realms.sql("UPDATE credential_epoch SET epoch = epoch + 1")
+        replies = await asyncio.gather(*(realms.op("users.me") for _ in range(8)))
+        assert {reply.status_code for reply in replies} == {200}
 
 
 async def test_a_use_that_is_being_noted_is_not_waited_for(realms):

@@ -77,7 +77,8 @@ def make_authenticator(tokens: Tokens, key_pepper: bytes, *, cron: CronCredentia
             counted = await sessions.count_call(conn, known.bucket(rate_class), at)
             if counted["epoch"] == known.epoch:
                 return Admission(principal=known.principal, used_by_organization=counted["used"], plan_cap=known.plan_cap)
-            del seen[asked]
+            # Another call may have seen the change too, and have forgotten it first.
+            seen.pop(asked, None)
             return _admission(await _look_up(conn, lookup, credential, None, at), lookup, used=counted["used"])
         row = await _look_up(conn, lookup, credential, rate_class, at)
         admission = _admission(row, lookup)

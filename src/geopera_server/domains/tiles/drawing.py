@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 from geopera_server.db.pool import Row
 from geopera_server.domains.tiles.refusals import refusal_of
 from geopera_server.domains.tiles.showing import Shown, Wishes, item_for, rendering_of, shown_of
-from geopera_server.domains.tiles.wanted import MEDIA_TYPES, Format, checked_format, checked_place, checked_quality
+from geopera_server.domains.tiles.wanted import (
+    MEDIA_TYPES,
+    TILE_PX,
+    Format,
+    checked_format,
+    checked_place,
+    checked_quality,
+    checked_size,
+)
 from geopera_server.kernel.answers import Freshness, Media, NotModified
 from geopera_server.kernel.context import Outside
 from geopera_server.kernel.errors import RateLimited
@@ -33,6 +41,7 @@ async def item_tile(
     wishes: Wishes,
     image_format: str = "webp",
     quality: int = 82,
+    size: int = TILE_PX,
     principal: Principal | None = None,
     counted_as: UsageKind = "tile_requests",
 ) -> Media | NotModified:
@@ -42,12 +51,19 @@ async def item_tile(
     InvalidInput, RateLimited once the owner's plan gives no more tiles this month, and Unavailable.
     """
     z, x, y = checked_place(*place)
-    form, fineness = checked_format(image_format), checked_quality(quality)
+    form, fineness, side = checked_format(image_format), checked_quality(quality), checked_size(size)
     item = await item_for(outside, item_id, wishes.profile, principal=principal)
     shown = await shown_of(outside, item, wishes)
     require_tiles_left(outside, item)
     tile = await drawn(
-        outside, shown.target, rendering_of(shown.picture), (z, x, y), form=form, quality=fineness, loc=_loc(shown)
+        outside,
+        shown.target,
+        rendering_of(shown.picture),
+        (z, x, y),
+        form=form,
+        quality=fineness,
+        size=side,
+        loc=_loc(shown),
     )
     if isinstance(tile, Media):
         count(outside, item, counted_as)
@@ -77,6 +93,7 @@ async def drawn(
     *,
     form: Format,
     quality: int,
+    size: int = TILE_PX,
     aoi: dict[str, Any] | None = None,
     kept: Freshness = "private",
     loc: tuple[str | int, ...] = ("url",),
@@ -87,10 +104,10 @@ async def drawn(
     """
     from geopera_server.raster.render import tile  # noqa: PLC0415
 
-    key = key_of("tile", target, rendering, place, form, quality, aoi)
+    key = key_of("tile", target, rendering, place, form, quality, size, aoi)
 
     def work() -> bytes:
-        return tile(target, rendering, *place, format=form, quality=quality, aoi=aoi)
+        return tile(target, rendering, *place, format=form, quality=quality, size=size, aoi=aoi)
 
     return await pictured(outside, key, work, media_type=MEDIA_TYPES[form], kept=kept, loc=loc)
 

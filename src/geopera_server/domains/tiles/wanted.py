@@ -13,6 +13,8 @@ Format = Literal["webp", "png", "jpeg"]
 MEDIA_TYPES: dict[Format, str] = {"webp": "image/webp", "png": "image/png", "jpeg": "image/jpeg"}
 _FORMATS: dict[str, Format] = {"webp": "webp", "png": "png", "jpeg": "jpeg", "jpg": "jpeg"}
 MAX_ZOOM = 24
+TILE_PX = 256
+TILE_SIZES = (TILE_PX, 2 * TILE_PX)
 MIN_SIDE_PX, MAX_SIDE_PX = 16, 2_048
 
 
@@ -39,6 +41,13 @@ def checked_quality(quality: int) -> int:
     if not 1 <= quality <= 100:
         raise InvalidInput("Quality goes from 1 to 100.", loc=("quality",))
     return quality
+
+
+def checked_size(pixels: int) -> int:
+    """Returns the side of a tile in pixels; raises InvalidInput."""
+    if pixels not in TILE_SIZES:
+        raise InvalidInput("A tile is 256 or 512 pixels wide and high.", loc=("size",))
+    return pixels
 
 
 def checked_side(pixels: int, name: str) -> int:

@@ -25,7 +25,8 @@ XML = "application/xml"
 PREFIXES = ("", "/v2")
 _ITEM = "/api/v1/items/{item_id}"
 _TILE = "/{z}/{x}/{y}.{format}"
-_WISHES = ("profile", "bands", "expression", "rescale", "colormap", "asset_key", "quality")
+_TWICE = "@2x"
+_WISHES = ("profile", "bands", "expression", "rescale", "colormap", "asset_key", "quality", "size")
 
 
 class KvpRefused(Exception):
@@ -62,6 +63,8 @@ class TileRoutes:
         path, query = request.path_params, request.query_params
         given = {name: path[name] for name in ("item_id", "z", "x", "y", "format")}
         given |= {name: query[name] for name in _WISHES if query.get(name)}
+        if path["y"].endswith(_TWICE):
+            given |= {"y": path["y"].removesuffix(_TWICE), "size": 512}
         return await self._answered(request, "items.tile.render", given)
 
     async def tilejson(self, request: Request) -> Response:

@@ -47,6 +47,7 @@ class ItemTileRenderInput(BaseModel):
     asset_key: str | None = Field(None, description="default the first raster with data")
     format: str = Field("webp", description="webp, png or jpeg")
     quality: int = 82
+    size: int = Field(256, description="pixels on a side, 256 or 512")
 
 
 @operation(
@@ -79,6 +80,7 @@ async def render(outside: Outside, given: ItemTileRenderInput) -> Media | NotMod
         wishes=wishes,
         image_format=given.format,
         quality=given.quality,
+        size=given.size,
     )
 
 
