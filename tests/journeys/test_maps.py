@@ -191,6 +191,17 @@ async def test_wmts_errors_are_exception_reports(server, scene, wrong, status, c
 
 
 @pytest.mark.asyncio
+async def test_a_wmts_address_alone_is_answered_with_capabilities(server, scene):
+    made = await server.home.op("items.tile_keys.create", {"name": "Pasted", "item_id": scene["id"]})
+    base = f"/api/v1/items/{scene['id']}/wmts"
+    pasted = await server.http.get(f"{base}/k/{made['key']}")
+    asked = await server.http.get(f"{base}/k/{made['key']}", params={"service": "WMTS", "request": "GetCapabilities"})
+    assert (pasted.status_code, pasted.content) == (200, asked.content)
+    in_query = await server.http.get(base, params={"ticket": made["key"]})
+    assert ET.fromstring(in_query.content).tag == f"{WMTS}Capabilities"
+
+
+@pytest.mark.asyncio
 async def test_gdal_reads_the_scene_through_wmts(server, scene, shared_data):
     made = await server.home.op("items.tile_keys.create", {"name": "GDAL", "item_id": scene["id"]})
     address = f"{server.base_url}/api/v1/items/{scene['id']}/wmts/k/{made['key']}?SERVICE=WMTS&REQUEST=GetCapabilities"

@@ -75,8 +75,8 @@ class TileRoutes:
         return await self._answered(request, "items.tile.tilejson", given)
 
     async def wmts(self, request: Request) -> Response:
-        """Answers WMTS requests in key-value form."""
-        asked = {name.upper(): value for name, value in request.query_params.items()}
+        """Answers WMTS requests in key-value form; the address alone, as people paste it, is answered with capabilities."""
+        asked = {name.upper(): value for name, value in request.query_params.items() if name != "ticket"}
         try:
             operation_id, given = self._meant(asked)
             return as_response(request, await self._run(request, operation_id, given))
@@ -104,6 +104,8 @@ class TileRoutes:
 
     def _meant(self, asked: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
         """Returns the operation that a WMTS request means, and what it is given; raises KvpRefused."""
+        if not asked:
+            return "items.tile.wmts_capabilities", {"base_url": self._ways.kernel.links.base_url}
         if _required(asked, "SERVICE").upper() != "WMTS":
             raise KvpRefused("InvalidParameterValue", "SERVICE is WMTS here.", "SERVICE")
         wanted = _required(asked, "REQUEST").lower()
