@@ -45,8 +45,8 @@ END
 $$;
 
 -- In which cell of a grid an item's middle lies; the larger the item, the wider the grid. Whatever meets an area lies in a cell
--- no further away than half a cell, so that the newest of an area are the newest of few cells. Those around the Earth and across
--- the antimeridian are in the one cell of the widest grid.
+-- no further away than half the largest item of that grid, so that the newest of an area are the newest of few cells. What is
+-- around the Earth or across the antimeridian is in the one cell of the widest grid.
 CREATE FUNCTION item_cell(extent box, extent_across box) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN (
     SELECT CASE WHEN extent IS NULL THEN NULL
                 ELSE step * 1000000 + floor(((center(extent))[1] + 90) / step)::integer * 1000
@@ -120,6 +120,28 @@ CREATE INDEX item_by_stac_id ON item (organization_id, stac_id) WHERE deleted_at
 CREATE INDEX item_by_terms ON item USING gin (terms) WHERE deleted_at IS NULL;
 -- How long an organization's longest item lasts bounds where by its nominal time an item can be that meets an interval.
 CREATE INDEX item_lasting ON item (organization_id, lasts) WHERE deleted_at IS NULL AND lasts > interval '0';
+
+-- Which grids an organization's items are in, and how large the largest of each is.
+CREATE INDEX item_by_grid ON item (organization_id, (cell / 1000000), (greatest(width(extent), height(extent))))
+    WHERE deleted_at IS NULL;
+
+-- The cells that hold everything of an organization whose box meets one of some boxes.
+CREATE FUNCTION cells_around(of_organization uuid, areas box[]) RETURNS SETOF integer LANGUAGE sql STABLE ROWS 20 AS $$
+    WITH grid AS MATERIALIZED (
+        SELECT step, (SELECT max(greatest(width(extent), height(extent))) FROM item
+                       WHERE organization_id = of_organization AND cell / 1000000 = step AND deleted_at IS NULL
+                     ) / 2 + 0.00001 AS reach
+          FROM unnest(ARRAY[1, 4, 16]) AS step
+    )
+    SELECT DISTINCT step * 1000000 + y * 1000 + x
+      FROM grid CROSS JOIN unnest(areas) AS area
+     CROSS JOIN generate_series(greatest(0, floor(((area[1])[1] + 90 - reach) / step)::integer),
+                                floor(((area[0])[1] + 90 + reach) / step)::integer) AS y
+     CROSS JOIN generate_series(greatest(0, floor(((area[1])[0] + 180 - reach) / step)::integer),
+                                floor(((area[0])[0] + 180 + reach) / step)::integer) AS x
+     WHERE reach IS NOT NULL
+    UNION ALL SELECT 1000000000
+$$;
 
 -- The items of one organization's world whose boxes meet one of two boxes at some time in the range, no more than `most`.
 -- The planner takes matches of boxes to be rare wherever they are and would rather collect all of them first.

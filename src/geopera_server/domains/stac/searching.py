@@ -17,7 +17,7 @@ import shapely
 
 from geopera_server.db.pool import Connection, Row
 from geopera_server.domains.stac import statements, store
-from geopera_server.domains.stac.cells import cells_around
+from geopera_server.domains.stac.cells import has_few_cells
 from geopera_server.domains.stac.conditions import COVERED, decided_by_sql, holds, is_spatial
 from geopera_server.domains.stac.ordering import Position, by_time
 from geopera_server.domains.stac.spatial import boxes_of
@@ -158,10 +158,10 @@ async def _walk(conn: Connection, wanted: Wanted, after: Position | None, *, pat
     """
     rows: list[Row] = []
     skip = 0 if after is not None else wanted.offset
-    cells = None if wanted.area is None else cells_around(wanted.area)
+    by_cell = wanted.area is not None and has_few_cells(wanted.area)
     segments: tuple[Segment, ...] = ("untimed",) if after is not None and after.keys[0] is None else ("timed", "untimed")
     for segment in segments:
-        place = _Place(segment, after if segment == segments[0] else None, cells, page=skip + wanted.limit + 1)
+        place = _Place(segment, after if segment == segments[0] else None, by_cell=by_cell, page=skip + wanted.limit + 1)
         async for row in _steps(conn, wanted, place, patient=patient):
             if row is None:
                 return rows, False
@@ -176,20 +176,20 @@ async def _walk(conn: Connection, wanted: Wanted, after: Position | None, *, pat
 
 @dataclass(slots=True)
 class _Place:
-    """Where a walk is, in which cells if not everywhere, and how many rows it wants at once."""
+    """Where a walk is, whether it goes cell by cell, and how many rows it wants at once."""
 
     segment: Segment
     position: Position | None
-    cells: list[int] | None
+    by_cell: bool
     page: int
 
 
 async def _steps(conn: Connection, wanted: Wanted, at: _Place, *, patient: bool) -> AsyncIterator[Row | None]:
     """Yields matches in order of time, reading on by strides that grow while they are rare; None when patience ends."""
     stride = max(FIRST_STRIDE, at.page)
-    statement = statements.walking if at.cells is None else statements.walking_cells
+    statement = statements.walking_cells if at.by_cell else statements.walking
     while True:
-        parameters = _parameters(wanted, after=at.position, most=stride) | {"limit": at.page, "cells": at.cells}
+        parameters = _parameters(wanted, after=at.position, most=stride) | {"limit": at.page}
         step = await _ask(conn, wanted, statement(wanted, at.segment, after=at.position), parameters)
         unsure = [[row["id"], row["decided"], row["geometry"]] for row in step if not row["certain"]]
         refuted = set(_refuted(wanted, unsure)) if unsure else ()
@@ -199,7 +199,7 @@ async def _steps(conn: Connection, wanted: Wanted, at: _Place, *, patient: bool)
         if len(step) == at.page:
             at.position = Position(keys=tuple(step[-1]["keys"]), stac_id=step[-1]["stac_id"], id=step[-1]["id"])
             continue
-        end = [] if at.cells is not None else await _last(conn, wanted, at, parameters)
+        end = [] if at.by_cell else await _last(conn, wanted, at, parameters)
         if not end:
             return
         if not patient:
@@ -220,6 +220,8 @@ def _parameters(wanted: Wanted, *, after: Position | None, most: int | None) -> 
         "ids": list(wanted.ids or ()),
         "near": near,
         "near_across": across,
+        # Boxes are parted by semicolons, since they hold commas themselves.
+        "areas": "{" + ";".join(corners for corners in (near, across) if corners is not None) + "}",
         "during": wanted.during,
         "start": wanted.start or "-infinity",
         "end": wanted.end or "infinity",

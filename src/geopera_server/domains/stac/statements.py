@@ -32,6 +32,7 @@ _LONGEST = (
 _WITHIN = (
     " AND datetime >= %(start)s::timestamptz - " + _LONGEST + " AND datetime <= %(end)s::timestamptz + " + _LONGEST
 )  # fmt: skip
+_CELLS = "cells_around(%(organization)s::uuid, %(areas)s::box[]) AS c (cell)"
 _MOST = " LIMIT %(most)s::bigint"
 _FEATURE = "f.body, f.files, f.version"
 _PAGE_OF_WALK = (
@@ -98,7 +99,9 @@ def walking_cells(wanted: Wanted, segment: Segment, *, after: Position | None) -
         )
     return (
         _PAGE_OF_WALK[0] + as_texts(wanted.order) + _PAGE_OF_WALK[1] + "SELECT s.*, row_number() OVER (ORDER BY " + order + ")"
-        " AS n FROM unnest(%(cells)s::integer[]) AS c (cell) CROSS JOIN LATERAL (" + first + " LIMIT %(limit)s::bigint) s"
+        " AS n FROM cells_around(%(organization)s::uuid, %(areas)s::box[]) AS c (cell) CROSS JOIN LATERAL ("
+        + first
+        + " LIMIT %(limit)s::bigint) s"
         " ORDER BY " + order + " LIMIT %(limit)s::bigint" + _PAGE_OF_WALK[2]
     )
 
