@@ -1,8 +1,9 @@
 """A proxy on this machine that all of GDAL's reading over the network goes through.
 
 It resolves a name once, judges what it found, and connects to exactly that: a name that leads elsewhere a moment later, and a
-redirect, are judged like a first address. What is allowed travels as the proxy's user name, with a signature of this process
-as its password, so that no address can choose its own rules.
+redirect, are judged like a first address. What is allowed depends on the port that is connected to: the library inside GDAL
+uses a tunnel again for all that goes through the same proxy, whatever user it names. A password known to this process alone
+keeps others on the machine from using it.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ import asyncio
 import base64
 import binascii
 import contextlib
-import hashlib
+import functools
 import hmac
 import ipaddress
 import logging
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 from geopera_server.adapters.egress.rules import AllowList, Peer, is_public, literal, peer_of
@@ -44,8 +46,10 @@ class Guard:
 
     def __init__(self, entries: Iterable[str]) -> None:
         self._allowed = AllowList(entries)
-        self._key = secrets.token_bytes(32)
-        self._proxy = ""
+        self._password = secrets.token_hex(32)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._proxies: dict[str, str] = {}
+        self._listening: dict[str, asyncio.Task[asyncio.Server]] = {}
 
     def refusal_of(self, href: str) -> str | None:
         """Returns why an address that a caller named is not read, in words that follow it; None for one that is."""
@@ -72,34 +76,44 @@ class Guard:
         return self._way(f"{PUBLIC}={known_host.lower()}" if known_host else PUBLIC)
 
     def _way(self, rule: str) -> Mapping[str, str]:
-        user = base64.urlsafe_b64encode(rule.encode()).decode().rstrip("=")
+        if rule not in self._proxies:
+            self._proxies[rule] = self._opened(rule)
         return {
-            "GDAL_HTTP_PROXY": self._proxy,
-            "GDAL_HTTPS_PROXY": self._proxy,
+            "GDAL_HTTP_PROXY": self._proxies[rule],
+            "GDAL_HTTPS_PROXY": self._proxies[rule],
             "GDAL_PROXY_AUTH": "BASIC",
-            "GDAL_HTTP_PROXYUSERPWD": f"{user}:{self._sign(user)}",
+            "GDAL_HTTP_PROXYUSERPWD": f"geopera:{self._password}",
         }
 
-    def _sign(self, user: str) -> str:
-        return hmac.digest(self._key, user.encode(), hashlib.sha256).hex()[:32]
+    def _opened(self, rule: str) -> str:
+        """Returns the address of a new proxy that lets through what a rule allows."""
+        if self._loop is None:
+            raise RuntimeError("there is no way out before the guard is open")
+        taking = socket.create_server(("127.0.0.1", 0), backlog=128)
+        serve = functools.partial(self._serve, rule)
+        self._listening[rule] = self._loop.create_task(asyncio.start_server(serve, sock=taking, limit=MAX_HEAD_BYTES))
+        host, port = taking.getsockname()[:2]
+        return f"http://{host}:{port}"
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Takes connections on a loopback port for the length of the block."""
+        """Takes connections on loopback ports for the length of the block."""
         # The library inside GDAL would go around the proxy for hosts that these name.
         for name in ("no_proxy", "NO_PROXY"):
             os.environ.pop(name, None)
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=MAX_HEAD_BYTES)
-        host, port = server.sockets[0].getsockname()[:2]
-        self._proxy = f"http://{host}:{port}"
+        self._loop = asyncio.get_running_loop()
         try:
             yield
         finally:
-            server.close()
+            self._loop = None
+            for server in await asyncio.gather(*self._listening.values()):
+                server.close()
+            self._proxies.clear()
+            self._listening.clear()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, rule: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            await self._pass_on(reader, writer)
+            await self._pass_on(rule, reader, writer)
         except _Refused as refused:
             logger.info("a way out was refused: %s", refused)
             await _answer(writer, REFUSED, "Refused")
@@ -111,13 +125,13 @@ class Guard:
         finally:
             writer.close()
 
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass_on(self, rule: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async with asyncio.timeout(HEAD_WITHIN_S):
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         line, _, rest = head.partition("\r\n")
         method, _, target = line.rpartition(" ")[0].partition(" ")
         headers = [each.partition(":")[::2] for each in rest.split("\r\n") if each]
-        rule = self._rule(headers)
+        self._check_password(headers)
         peer = _tunnelled(target) if method == "CONNECT" else peer_of(target)
         if peer is None:
             raise _Refused(f"{method} names nobody")
@@ -125,22 +139,24 @@ class Guard:
         try:
             if method == "CONNECT":
                 writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                await _until_one_ends(_carry(reader, far_writer), _carry(far_reader, writer))
             else:
                 far_writer.write(_plain_head(method, target, headers))
-            await _both_ways((reader, writer), (far_reader, far_writer))
+                # Whatever else is asked here may be meant for another host, and is to be asked anew.
+                await _until_one_ends(reader.read(1), _carry(far_reader, writer))
         finally:
             far_writer.close()
 
-    def _rule(self, headers: Iterable[tuple[str, str]]) -> str:
+    def _check_password(self, headers: Iterable[tuple[str, str]]) -> None:
         for name, value in headers:
             if name.strip().lower() == "proxy-authorization":
                 try:
-                    user, _, signature = base64.b64decode(value.strip().partition(" ")[2]).decode().partition(":")
-                    if hmac.compare_digest(signature.encode(), self._sign(user).encode()):
-                        return base64.urlsafe_b64decode(user + "=" * (-len(user) % 4)).decode()
-                except (binascii.Error, UnicodeDecodeError) as error:
-                    raise _Refused("the rule cannot be read") from error
-        raise _Refused("no rule was named")
+                    given = base64.b64decode(value.strip().partition(" ")[2]).partition(b":")[2]
+                except binascii.Error as error:
+                    raise _Refused("the password cannot be read") from error
+                if hmac.compare_digest(given, self._password.encode()):
+                    return
+        raise _Refused("somebody else asks")
 
     async def _connect(self, peer: Peer, rule: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connects to what the name resolved to, and to nothing else."""
@@ -176,17 +192,15 @@ def _plain_head(method: str, target: str, headers: Iterable[tuple[str, str]]) ->
     return "\r\n".join([f"{method} {path} HTTP/1.1", *kept, "Connection: close", "", ""]).encode("latin-1")
 
 
-async def _both_ways(
-    near: tuple[asyncio.StreamReader, asyncio.StreamWriter], far: tuple[asyncio.StreamReader, asyncio.StreamWriter]
-) -> None:
-    """Carries bytes until the far side has no more to say or the near side leaves."""
-    ways = [asyncio.create_task(_carry(near[0], far[1])), asyncio.create_task(_carry(far[0], near[1]))]
+async def _until_one_ends(*ways: Coroutine[Any, Any, Any]) -> None:
+    """Runs both until the far side has no more to say or the near side leaves."""
+    running = [asyncio.create_task(way) for way in ways]
     try:
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for way in ways:
+        for way in running:
             way.cancel()
-        await asyncio.gather(*ways, return_exceptions=True)
+        await asyncio.gather(*running, return_exceptions=True)
 
 
 async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

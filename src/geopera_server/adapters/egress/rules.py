@@ -10,6 +10,9 @@ from urllib.parse import urlsplit
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+# All that is routed between networks lies here; what the library calls global elsewhere is old, local or translated.
+_ROUTED = ipaddress.IPv6Network("2000::/3")
+_DOCUMENTATION = ipaddress.IPv6Network("3fff::/20")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ def is_public(address: IPAddress) -> bool:
         within = [each for each in inner if each is not None]
         if within:
             return all(is_public(each) for each in within)
+        if address not in _ROUTED or address in _DOCUMENTATION:
+            return False
     return address.is_global and not address.is_multicast
 
 
