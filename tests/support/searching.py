@@ -140,7 +140,7 @@ def temporal(op: str, first: tuple[Any, Any] | None, second: tuple[Any, Any] | N
     }[op]  # fmt: skip
 
 
-def holds(feature: Feature, node: Any) -> Truth:
+def holds(feature: Feature, node: Any) -> Truth:  # noqa: PLR0911  (one for each kind of node)
     """Says whether a CQL2 filter holds; None where there is nothing to compare."""
     if isinstance(node, bool):
         return node
