@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geopera_server.domains.scenes.names import landsat_name, naip_name, sentinel_name
-from geopera_server.domains.scenes.presenting import tile_around
+from geopera_server.domains.scenes.presenting import tile_around, tile_showing
 
 
 @pytest.mark.parametrize(
@@ -91,3 +91,22 @@ def test_the_tile_around_holds_the_bounds(west, south, width, height):
     assert tile.bottom - 1e-9 <= bounds[1]
     assert bounds[2] <= tile.right + 1e-9
     assert bounds[3] <= tile.top + 1e-9
+
+
+@given(st.floats(-179, 179), st.floats(-84, 84), st.floats(1e-4, 0.5), st.floats(1e-4, 0.5))
+def test_a_thumbnail_shows_a_good_part_of_the_scene(west, south, width, height):
+    import morecantile
+
+    bounds = [west, south, min(west + width, 180), min(south + height, 85)]
+    z, x, y = tile_showing(bounds)
+    tile = morecantile.tms.get("WebMercatorQuad").bounds(morecantile.Tile(x, y, z))
+    seen = min(tile.right, bounds[2]) - max(tile.left, bounds[0]), min(tile.top, bounds[3]) - max(tile.bottom, bounds[1])
+    assert seen[0] > 0.45 * (bounds[2] - bounds[0])
+    assert seen[1] > 0.45 * (bounds[3] - bounds[1])
+    assert max(seen[0] / (tile.right - tile.left), seen[1] / (tile.top - tile.bottom)) > 0.09
+
+
+def test_a_scene_across_the_edge_of_large_tiles_has_a_thumbnail_all_the_same():
+    forest = [22.1449392, 45.1996179, 22.1594858, 45.2099579]
+    assert tile_around(forest)[0] == 9
+    assert tile_showing(forest) == (14, 9200, 5880)

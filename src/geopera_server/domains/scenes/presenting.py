@@ -16,6 +16,8 @@ from geopera_server.domains.visualization.shapes import VisualizationSpec
 EQUATOR_M = 40_075_016.68557849
 TILE_PX = 256
 FARTHEST_ZOOM = 24
+HARDLY_SEEN = 3
+"""So many zoom levels below the fitting one, a scene is an eighth to a sixteenth of a tile wide."""
 
 
 def named(visualizations: Sequence[VisualizationSpec]) -> list[Named]:
@@ -80,7 +82,7 @@ def thumbnail_of(scene: Scene, provider: str, base_url: str) -> str | None:
         return str(preview["href"])
     if not scene.visualizations:
         return None
-    z, x, y = tile_around(scene.bounds)
+    z, x, y = tile_showing(scene.bounds)
     asked = {
         "collection": "sample", "provider": provider, "scene_id": scene.capture.id, "visualization": scene.visualizations[0].id,
         "z": z, "x": x, "y": y, "format": "png",
@@ -91,17 +93,37 @@ def thumbnail_of(scene: Scene, provider: str, base_url: str) -> str | None:
 def tile_around(bounds: Sequence[float]) -> tuple[int, int, int]:
     """Returns the smallest Web Mercator tile, as z, x, y, that holds these bounds whole."""
     west, south, east, north = bounds
+    corners = _on_map(west, north), _on_map(east, south)
     for zoom in range(FARTHEST_ZOOM, 0, -1):
-        corners = {_tile_at(lon, lat, zoom) for lon in (west, east) for lat in (south, north)}
-        if len(corners) == 1:
-            x, y = corners.pop()
+        tiles = {_tile_at(corner, zoom) for corner in corners}
+        if len(tiles) == 1:
+            x, y = tiles.pop()
             return zoom, x, y
     return 0, 0, 0
 
 
-def _tile_at(lon: float, lat: float, zoom: int) -> tuple[int, int]:
-    count = 2**zoom
+def tile_showing(bounds: Sequence[float]) -> tuple[int, int, int]:
+    """Returns the Web Mercator tile, as z, x, y, that makes a thumbnail of what lies in these bounds.
+
+    It is the one around them, unless they lie across the edge of large tiles and would hardly be seen on it: then the one at
+    their middle, of the smallest tiles that are no smaller than they are.
+    """
+    west, south, east, north = bounds
+    (left, top), (right, bottom) = _on_map(west, north), _on_map(east, south)
+    fitting = min(FARTHEST_ZOOM, math.floor(-math.log2(max(right - left, bottom - top, 2.0**-FARTHEST_ZOOM))))
+    around = tile_around(bounds)
+    if around[0] > fitting - HARDLY_SEEN:
+        return around
+    return fitting, *_tile_at(((left + right) / 2, (top + bottom) / 2), fitting)
+
+
+def _on_map(lon: float, lat: float) -> tuple[float, float]:
+    """Returns where a place lies on the Web Mercator square, from 0 to 1 eastwards and southwards."""
     bounded = math.radians(max(-85.05, min(85.05, lat)))
-    x = int((lon + 180.0) / 360.0 * count)
-    y = int((1.0 - math.asinh(math.tan(bounded)) / math.pi) / 2.0 * count)
-    return min(max(x, 0), count - 1), min(max(y, 0), count - 1)
+    return (lon + 180.0) / 360.0, (1.0 - math.asinh(math.tan(bounded)) / math.pi) / 2.0
+
+
+def _tile_at(place: tuple[float, float], zoom: int) -> tuple[int, int]:
+    count = 2**zoom
+    x, y = (min(max(int(each * count), 0), count - 1) for each in place)
+    return x, y
