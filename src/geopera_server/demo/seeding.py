@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,7 @@ async def _sources(http: httpx.AsyncClient, operator: Mapping[str, str], imagery
     for host, features in (
         (OPEN_HOST, imagery.open_items),
         (MIRRORED_HOST, imagery.open_items),
-        (ARCHIVE_HOST, imagery.archive_items),
+        (ARCHIVE_HOST, with_samples(imagery.archive_items)),
     ):
         await _op(http, operator, "catalog.admin.scenes_import", {"host": host, "features": features, "replace": True})
     rules = await _op(http, operator, "pricing.admin.list", {"organization_id": PLATFORM_ORGANIZATION_ID})
@@ -139,6 +139,13 @@ async def _sources(http: httpx.AsyncClient, operator: Mapping[str, str], imagery
             "min_area": 1,
         }
         await _op(http, operator, "pricing.admin.save", price)
+
+
+def with_samples(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Returns an archive's items, oldest first, with the oldest marked as what its owner lets everybody look at."""
+    oldest, *others = items
+    sample = {**oldest, "properties": {**oldest["properties"], "geopera:sample": True}}
+    return [sample, *(dict(item) for item in others)]
 
 
 def _open_source(imagery: DemoImagery) -> dict[str, Any]:
