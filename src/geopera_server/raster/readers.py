@@ -20,8 +20,9 @@ import numpy.typing as npt
 
 from geopera_server.raster.env import gdal_env
 from geopera_server.raster.source import GDAL_ERRORS, Source
+from geopera_server.raster.tiles.costing import check_cost
 from geopera_server.raster.tiles.facts import Facts, facts_of
-from geopera_server.raster.tiles.levels import Level, Part, check_cost
+from geopera_server.raster.tiles.levels import Level, Part
 
 MAX_IDLE = 48
 MAX_IDLE_EACH = 4

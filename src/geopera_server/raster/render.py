@@ -24,7 +24,7 @@ from geopera_server.raster.tiles.colouring import TRANSPARENT, Packed, in_catego
 from geopera_server.raster.tiles.cutting import inside_aoi
 from geopera_server.raster.tiles.encoding import FORMATS, Format, encoded, encoded_exactly, transparent
 from geopera_server.raster.tiles.levels import Part
-from geopera_server.raster.tiles.measuring import BandStats, RasterStats, statistics
+from geopera_server.raster.tiles.measuring import BandStats, statistics
 from geopera_server.raster.tiles.mercator import MAX_ZOOM, Tile
 from geopera_server.raster.tiles.overviewing import evaluated
 from geopera_server.raster.tiles.placing import Placed, Strip, blocks_of, placed
@@ -38,7 +38,6 @@ __all__ = [
     "MAX_ZOOM",
     "BandStats",
     "Format",
-    "RasterStats",
     "Rendering",
     "Target",
     "TileInfo",

@@ -39,7 +39,7 @@ SETTINGS = Settings(secret=SecretStr("a secret that only these tests know"), dat
 def quick_passwords():
     """Hashes cheaply: what a hash costs is not what these tests are about, and each takes 0.1 s at full strength."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(passwords, "_HASHER", PasswordHasher(time_cost=1, memory_cost=64, parallelism=1))
+        patch.setattr(passwords._OF_ACCOUNTS, "_hasher", PasswordHasher(time_cost=1, memory_cost=64, parallelism=1))
         yield
 
 

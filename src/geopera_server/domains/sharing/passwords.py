@@ -7,47 +7,21 @@ visitors from holding up sign-ins.
 
 from __future__ import annotations
 
-import asyncio
-import functools
 import hashlib
 import secrets
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
 
+from geopera_server.domains.identity.passwords import Passwords
 from geopera_server.domains.identity.rules import comparable_password
 
 PROVEN_FOR = timedelta(minutes=10)
 MOST_PROVEN = 2_000
 
-_THREAD = ThreadPoolExecutor(max_workers=1, thread_name_prefix="share-argon2")
-_HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
-
-
-async def hashed(password: str) -> str:
-    """Returns the hash to store, salt and parameters included."""
-    return await asyncio.get_running_loop().run_in_executor(_THREAD, _HASHER.hash, comparable_password(password))
-
-
-async def matches(stored_hash: str | None, password: str) -> bool:
-    """Says whether the password is right; takes as long for nobody's password (None) as for somebody's."""
-    return await asyncio.get_running_loop().run_in_executor(_THREAD, _matches, stored_hash, password)
-
-
-def _matches(stored_hash: str | None, password: str) -> bool:
-    try:
-        _HASHER.verify(stored_hash or _nobodys_hash(), comparable_password(password))
-    except (VerificationError, InvalidHashError):
-        return False
-    return stored_hash is not None
-
-
-@functools.cache
-def _nobodys_hash() -> str:
-    return _HASHER.hash("a password that nobody has")
+_OF_SHARES = Passwords(PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1), threads=1, name="share-argon2")
+hashed, matches = _OF_SHARES.hashed, _OF_SHARES.matches
 
 
 class Proven:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from geopera_server.domains.tiles.refusals import done
-from geopera_server.domains.tiles.shapes import AreaFigures, BandFigures, RasterStats
+from geopera_server.domains.tiles.shapes import AreaFigures, BandFigures
 from geopera_server.domains.tiles.wanted import read_all_bands
 from geopera_server.domains.visualization.bands import Bands
 from geopera_server.domains.visualization.configs import formula_of
 from geopera_server.kernel.context import Outside
 from geopera_server.kernel.errors import InvalidInput
 from geopera_server.kernel.geometry import read_geometry, to_geojson
+from geopera_server.raster.figures import RasterStats
 
 if TYPE_CHECKING:
     from geopera_server.raster.formula import Formula

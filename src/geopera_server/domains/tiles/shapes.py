@@ -4,30 +4,7 @@ from __future__ import annotations
 
 from typing_extensions import TypedDict
 
-
-class Histogram(TypedDict):
-    """How many values lie between each two edges; one edge more than counts."""
-
-    counts: list[int]
-    edges: list[float]
-
-
-class RasterStats(TypedDict):
-    """Figures over valid pixels; `percentiles` are keyed by percent."""
-
-    min: float
-    max: float
-    mean: float
-    median: float
-    std: float
-    sum: float
-    p2: float
-    p98: float
-    percentiles: dict[str, float]
-    valid_pixels: int
-    nodata_pixels: int
-    valid_percent: float
-    histogram: Histogram
+from geopera_server.raster.figures import RasterStats
 
 
 class BandFigures(TypedDict):

@@ -17,8 +17,9 @@ from geopera_server.raster.info import shown_names
 from geopera_server.raster.layout import Colormap, overview_resampling
 from geopera_server.raster.probe import band_names_of, grid_of
 from geopera_server.raster.source import Source
-from geopera_server.raster.tiles.levels import MAX_BLOCK_BYTES, Level, levels_of
+from geopera_server.raster.tiles.levels import Level, levels_of
 
+MAX_BLOCK_BYTES = 64 * MEGABYTE
 _RANDOM_ACCESS = {"GTiff", "JP2OpenJPEG"}
 _COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from geopera_server.raster.errors import NoValidPixels
+from geopera_server.raster.figures import Histogram, RasterStats
 from geopera_server.raster.formula import Formula
 from geopera_server.raster.readers import POOL, Target
 from geopera_server.raster.tiles.choosing import bands_of
@@ -17,31 +18,6 @@ from geopera_server.raster.tiles.overviewing import bands_in_view, view_of
 from geopera_server.raster.tiles.rendering import Rendering
 
 HISTOGRAM_BINS = 32
-
-
-class Histogram(TypedDict):
-    """How many values lie between each two edges; one edge more than counts."""
-
-    counts: list[int]
-    edges: list[float]
-
-
-class RasterStats(TypedDict):
-    """Figures over valid pixels; `std` is of the population, `percentiles` are keyed by percent as written in decimals."""
-
-    min: float
-    max: float
-    mean: float
-    median: float
-    std: float
-    sum: float
-    p2: float
-    p98: float
-    percentiles: dict[str, float]
-    valid_pixels: int
-    nodata_pixels: int
-    valid_percent: float
-    histogram: Histogram
 
 
 @dataclass(frozen=True, kw_only=True)
