@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -69,6 +70,15 @@ async def test_a_landsat_scene_and_its_name_while_the_host_is_down(server, sourc
     down = await told(server, "catalog.info.landsat", scene_id="LC08_L2SP_033032_20241127_20241203_02_T1")
     assert (down["bounds"], down["processed"]) == (None, "2024-12-03")
     assert "ndvi" in {each["id"] for each in down["visualizations"]}
+
+
+async def test_a_host_is_asked_once_for_all_who_ask_at_once(server, sources, api):
+    url = f"{server.base_url}/v1/op/catalog.info.sentinel"
+    for scene_id, status in ((real_items("100-s2.json")[0]["id"], 200), ("S2A_29RKH_20200219_0_L2A", 404)):
+        before = len(api.searches)
+        asking = (server.http.get(url, params={"scene_id": scene_id}) for _ in range(12))
+        assert {response.status_code for response in await asyncio.gather(*asking)} == {status}
+        assert len(api.searches) == before + 1
 
 
 async def test_a_naip_scene(server, sources):

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from shapely.geometry import shape
 
 from geopera_server.domains.catalog.captures import CaptureProblem, FoundCapture, WantedCapture
 from geopera_server.domains.catalog.lookup import find_captures, hosts_offering
 from geopera_server.domains.scenes.families import Family, SceneBand, bands_in
+from geopera_server.domains.scenes.remembering import Remembered
 from geopera_server.domains.visualization.pictures import pictures
 from geopera_server.domains.visualization.shapes import VisualizationSpec
 from geopera_server.kernel.context import Outside
 from geopera_server.kernel.errors import NotFound, OperationError, Unavailable
+from geopera_server.ports.renders import Renders
 
 SAMPLE_MARK = "geopera:sample"
+_known: WeakKeyDictionary[Renders, Remembered[Scene]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,15 @@ class Scene:
 
 
 async def open_scene(outside: Outside, family: Family, scene_id: str) -> Scene:
-    """Returns a scene of open data from whichever host has it; raises NotFound, or Unavailable when one of them is silent."""
+    """Returns a scene of open data from whichever host has it; raises NotFound, or Unavailable when one of them is silent.
+
+    What was told less than a minute ago is told again.
+    """
+    known = _known.setdefault(outside.ports.renders, Remembered())
+    return await known.get(f"{family.id}/{scene_id}", lambda: _open_scene(outside, family, scene_id))
+
+
+async def _open_scene(outside: Outside, family: Family, scene_id: str) -> Scene:
     hosts = await hosts_offering(outside, family.collections)
     wanted = [WantedCapture(host, scene_id) for host in hosts]
     refusals: list[OperationError] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,7 +16,7 @@ from geopera_server.domains.scenes.looking import Scene, open_scene, sample_scen
 from geopera_server.domains.scenes.names import landsat_name, naip_name, sentinel_name
 from geopera_server.domains.scenes.presenting import tile_around
 from geopera_server.domains.scenes.shapes import CatalogTileInput
-from geopera_server.domains.tiles.refusals import refusal_of
+from geopera_server.domains.tiles.drawing import DRAWN_BY, pictured
 from geopera_server.domains.tiles.wanted import (
     MEDIA_TYPES,
     Format,
@@ -49,6 +50,7 @@ async def scene_tile(outside: Outside, given: CatalogTileInput) -> Media | NotMo
     scene = await _scene(outside, given)
     spec = _spec(scene, given)
     asked = {
+        "drawn_by": DRAWN_BY,
         "scene": [scene.capture.host, scene.capture.id, scene.capture.properties.get("updated")],
         "files": [[band.href, band.number] for band in scene.bands],
         "spec": spec.model_dump(),
@@ -56,12 +58,15 @@ async def scene_tile(outside: Outside, given: CatalogTileInput) -> Media | NotMo
         "as": [made_as, quality],
         "aoi": aoi,
     }
-    key = hashlib.sha256(canonical(asked)).hexdigest()
-    etag = f'"{key[:32]}"'
-    if outside.asked.if_none_match == etag:
-        return NotModified(etag=etag, kept="public")
-    body = await _drawn(outside, scene, spec, place, made_as, quality, aoi, key)
-    return Media(body=body, media_type=MEDIA_TYPES[made_as], etag=etag, kept="public")
+    work = await _work(outside, scene, spec, place, made_as, quality, aoi)
+    return await pictured(
+        outside,
+        hashlib.sha256(canonical(asked)).hexdigest(),
+        work,
+        media_type=MEDIA_TYPES[made_as],
+        kept="public",
+        loc=("visualization",) if spec.expression is None else ("expression",),
+    )
 
 
 async def _scene(outside: Outside, given: CatalogTileInput) -> Scene:
@@ -99,7 +104,7 @@ def _spec(scene: Scene, given: CatalogTileInput) -> VisualizationSpec:
     return chosen.model_copy(update={name: value for name, value in wishes.items() if value})
 
 
-async def _drawn(
+async def _work(
     outside: Outside,
     scene: Scene,
     spec: VisualizationSpec,
@@ -107,8 +112,8 @@ async def _drawn(
     made_as: Format,
     quality: int,
     aoi: dict[str, Any] | None,
-    key: str,
-) -> bytes:
+) -> Callable[[], bytes]:
+    """Returns what draws the picture; it may run in any thread."""
     async with outside.connection() as conn:
         host_url = await host_address(conn, scene.capture.host)
     way = outside.ports.addresses.way_to_public(known_host=host_url and urlsplit(host_url).hostname)
@@ -140,13 +145,7 @@ async def _drawn(
         around = tile_around(scene.bounds)
         return stacked_tile(layers, rendering, *place, around=around, format=made_as, quality=quality, aoi=aoi)
 
-    try:
-        return await outside.ports.renders.picture(key, draw)
-    except Exception as error:
-        refusal = refusal_of(error, loc=("visualization",) if spec.expression is None else ("expression",))
-        if refusal is None:
-            raise
-        raise refusal from error
+    return draw
 
 
 def _readable(href: str) -> str:
