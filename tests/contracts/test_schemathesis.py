@@ -259,7 +259,9 @@ def fuzzed(operation: APIOperation, mode: GenerationMode, base_url: str, token: 
         try:
             case.validate_response(response, checks=CHECKED)
         except FailureGroup as failures:
-            wrong.extend(f"{operation.path} {json.dumps(case.body, default=repr)[:300]}: {failure}" for failure in failures.exceptions)
+            wrong.extend(
+                f"{operation.path} {json.dumps(case.body, default=repr)[:300]}: {failure}" for failure in failures.exceptions
+            )
 
     send()
     return wrong
