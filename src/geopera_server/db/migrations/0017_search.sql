@@ -147,43 +147,46 @@ BEGIN
 END
 $$;
 
--- The items of one organization's world whose boxes meet one of two boxes at some time in the range, no more than `most`.
+-- The items of one organization's world whose boxes meet one of two boxes, no more than `most`, and which of them are
+-- `met` at some time in the range. That is told of each rather than asked of the index: where items lie over each other by the
+-- thousand, it would go through all of them.
 -- The planner takes matches of boxes to be rare wherever they are and would rather collect all of them first.
 CREATE FUNCTION items_near(near box, near_across box, during tstzrange, most bigint)
 RETURNS TABLE (id uuid, stac_id text, organization_id uuid, project_id uuid, collection_id uuid, datetime timestamptz, extent box,
-               extent_across box, inside box, shown_gsd double precision, shown_cloud_cover double precision)
+               extent_across box, inside box, shown_gsd double precision, shown_cloud_cover double precision,
+               met boolean)
 LANGUAGE plpgsql STABLE ROWS 500
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
     SELECT i.id, i.stac_id, i.organization_id, i.project_id, i.collection_id, i.datetime, i.extent, i.extent_across, i.inside,
-           i.shown_gsd, i.shown_cloud_cover
+           i.shown_gsd, i.shown_cloud_cover, i.period && during
       FROM item i
-     WHERE i.deleted_at IS NULL AND i.period && during
+     WHERE i.deleted_at IS NULL
        AND i.place && near LIMIT most;
     IF near_across IS NOT NULL THEN
         RETURN QUERY
         SELECT i.id, i.stac_id, i.organization_id, i.project_id, i.collection_id, i.datetime, i.extent, i.extent_across, i.inside,
-               i.shown_gsd, i.shown_cloud_cover
+               i.shown_gsd, i.shown_cloud_cover, i.period && during
           FROM item i
-         WHERE i.deleted_at IS NULL AND i.period && during
+         WHERE i.deleted_at IS NULL
            AND i.place && near_across AND NOT i.place && near LIMIT most;
     END IF;
     -- Few items lie across the antimeridian; their other half is in an index of its own.
     RETURN QUERY
     SELECT i.id, i.stac_id, i.organization_id, i.project_id, i.collection_id, i.datetime, i.extent, i.extent_across, i.inside,
-           i.shown_gsd, i.shown_cloud_cover
+           i.shown_gsd, i.shown_cloud_cover, i.period && during
       FROM item i
-     WHERE i.deleted_at IS NULL AND i.period && during
+     WHERE i.deleted_at IS NULL
        AND i.place_across && near AND NOT i.place && near
        AND NOT coalesce(i.place && near_across, false) LIMIT most;
     IF near_across IS NOT NULL THEN
         RETURN QUERY
         SELECT i.id, i.stac_id, i.organization_id, i.project_id, i.collection_id, i.datetime, i.extent, i.extent_across, i.inside,
-               i.shown_gsd, i.shown_cloud_cover
+               i.shown_gsd, i.shown_cloud_cover, i.period && during
           FROM item i
-         WHERE i.deleted_at IS NULL AND i.period && during
+         WHERE i.deleted_at IS NULL
            AND i.place_across && near_across AND NOT i.place_across && near
            AND NOT i.place && near AND NOT i.place && near_across LIMIT most;
     END IF;

@@ -62,12 +62,13 @@ class _Found:
     rows: list[Row]
     matched: int
     at_least: bool
+    met: int = 0
 
 
 async def search(conn: Connection, wanted: Wanted, links: Links) -> Page:
     """Returns one page of an organization's live items in live projects.
 
-    The total is exact as long as no more than `MOST_NEAR` items lie in the area and time asked for, or `MOST_IN_ORDER` without
+    The total is exact as long as no more than `MOST_NEAR` items lie in the area at any time, or `MOST_IN_ORDER` without
     an area, or `MOST_READ` where a filter has to read the items; beyond that it is what is known to be there. Raises
     InvalidInput for a token of another search.
     """
@@ -93,7 +94,7 @@ async def _find(conn: Connection, wanted: Wanted, after: Position | None, counte
         found = await _gather(conn, wanted, drive, after, most=most)
         if not found.at_least:
             return found
-        rare = drive == "place" and found.matched * RARE < most
+        rare = found.matched * RARE < found.met
         return await _further(conn, wanted, after, (found.matched, True), rare=rare)
     return await _further(conn, wanted, after, counted)
 
@@ -132,7 +133,7 @@ async def _gather(conn: Connection, wanted: Wanted, drive: Drive, after: Positio
             rows = await _ask(conn, wanted, statements.gathering(wanted, drive, after=after, settled=True), parameters)
             total = rows[0]
     unsure = 0 if not at_least or total["unsure"] is None else len(total["unsure"])
-    return _Found(rows[1:], total["matched"] - unsure, at_least)
+    return _Found(rows[1:], total["matched"] - unsure, at_least, total["met"])
 
 
 async def _ask(conn: Connection, wanted: Wanted, statement: str, parameters: Mapping[str, Any]) -> list[Row]:

@@ -32,6 +32,8 @@ _LONGEST = (
 _WITHIN = (
     " AND datetime >= %(start)s::timestamptz - " + _LONGEST + " AND datetime <= %(end)s::timestamptz + " + _LONGEST
 )  # fmt: skip
+_NEAR_ALONE = "near AS i WHERE i.met AND "
+_NEAR_READ = "near JOIN item i ON i.id = near.id WHERE near.met AND "
 _CELLS = "cells_around(%(organization)s::uuid, %(areas)s::box[]) AS c (cell)"
 _MOST = " LIMIT %(most)s::bigint"
 _FEATURE = "f.body, f.files, f.version"
@@ -51,18 +53,19 @@ def gathering(wanted: Wanted, drive: Drive, *, after: Position | None, settled: 
     where = possible(wanted.condition, skipping=_known_by_place(wanted) if drive == "place" else ())
     place = "" if after is None else " WHERE " + beyond(wanted.bindings, wanted.order, after)
     source = _candidates(wanted, drive)
-    joined = "near AS i" if drive != "place" or is_covered(wanted) else "near JOIN item i ON i.id = near.id"
+    met = "(SELECT count(*) FROM near" + (" WHERE near.met)" if drive == "place" else ")")
+    joined = "near AS i WHERE " if drive != "place" else _NEAR_ALONE if is_covered(wanted) else _NEAR_READ
     return (
         "WITH near AS MATERIALIZED (" + source + "), found AS MATERIALIZED ("
         "SELECT " + _found(wanted, settled=settled) + ""
-        " FROM " + joined + " WHERE " + where + (" AND i.id <> ALL (%(refuted)s::uuid[])" if settled else "") + "),"
+        " FROM " + joined + where + (" AND i.id <> ALL (%(refuted)s::uuid[])" if settled else "") + "),"
         " page AS (SELECT *, row_number() OVER (ORDER BY " + ordered(wanted.order) + ") AS n FROM found" + place + ""
         " ORDER BY " + ordered(wanted.order) + " OFFSET %(offset)s::bigint LIMIT %(limit)s::bigint)"
         " SELECT 0 AS n, NULL::uuid AS id, NULL::text AS stac_id, NULL::text[] AS keys, NULL::text AS body,"
-        " NULL::jsonb AS files, NULL::bigint AS version, (SELECT count(*) FROM near) AS looked,"
+        " NULL::jsonb AS files, NULL::bigint AS version, (SELECT count(*) FROM near) AS looked, " + met + " AS met,"
         " (SELECT count(*) FROM found) AS matched, (SELECT jsonb_agg(jsonb_build_array(u.id, u.decided,"
         " (SELECT geometry FROM item g WHERE g.id = u.id))) FROM found u WHERE NOT u.certain) AS unsure"
-        " UNION ALL SELECT p.n, p.id, p.stac_id, " + as_texts(wanted.order) + ", " + _FEATURE + ", NULL, NULL, NULL"
+        " UNION ALL SELECT p.n, p.id, p.stac_id, " + as_texts(wanted.order) + ", " + _FEATURE + ", NULL, NULL, NULL, NULL"
         " FROM page p LEFT JOIN item_feature f ON f.item_id = p.id"
     )
 

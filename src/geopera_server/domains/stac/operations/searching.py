@@ -43,8 +43,8 @@ async def stac_search(ctx: Context, given: SearchInput) -> dict[str, Any]:
     """Searches the organization's items by place, time, collection and CQL2-JSON filters, newest first.
 
     Expired items are found, deleted ones never. Follow the links with rel next to the end: pages are complete and free of
-    repeats. `numberMatched` is exact as long as no more than 1,000 items lie in the place and time asked for, 10,000 without
-    a place; 500 where a filter reads other properties than datetime, collection, id, gsd and eo:cloud_cover. Beyond that
+    repeats. `numberMatched` is exact as long as no more than 1,000 items lie in the place at any time, 10,000 without a
+    place; 500 where a filter reads other properties than datetime, collection, id, gsd and eo:cloud_cover. Beyond that
     there are at least as many, and `geopera:matched` says so.
     """
     base_url = base_url_of(ctx.links, given.base_url)
