@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from geopera_server.adapters.renders import LatestBytes, Threads
+from geopera_server.adapters.renders import MOST_WAITING_AT_HOST, PER_HOST, LatestBytes, Threads
 from geopera_server.ports.renders import Busy
 
 
@@ -113,3 +113,30 @@ def test_without_room_nothing_is_kept():
     cache = LatestBytes(0)
     cache.add("a", b"a")
     assert cache.get("a") is None
+
+
+@pytest.mark.asyncio
+async def test_a_slow_host_makes_nobody_wait_but_those_who_want_its_files():
+    gate = Gate()
+    async with threads() as renders:
+        waiting = [asyncio.create_task(renders.picture(f"slow {n}", gate, host="slow.test")) for n in range(PER_HOST + 3)]
+        await until(lambda: gate.at_once == PER_HOST)
+        assert await renders.picture("own", lambda: b"own") == b"own"
+        assert await renders.picture("quick", lambda: b"quick", host="quick.test") == b"quick"
+        gate.open.set()
+        assert await asyncio.gather(*waiting) == [b"picture"] * (PER_HOST + 3)
+        assert gate.most_at_once == PER_HOST
+
+
+@pytest.mark.asyncio
+async def test_few_wait_for_one_host():
+    gate = Gate()
+    async with threads() as renders:
+        most = PER_HOST + MOST_WAITING_AT_HOST
+        waiting = [asyncio.create_task(renders.run(gate, host="slow.test")) for _ in range(most)]
+        await until(lambda: gate.at_once == PER_HOST)
+        with pytest.raises(Busy):
+            await renders.run(gate, host="slow.test")
+        gate.open.set()
+        assert len(await asyncio.gather(*waiting)) == most
+        assert await renders.run(lambda: 7, host="slow.test") == 7

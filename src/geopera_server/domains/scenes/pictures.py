@@ -65,6 +65,7 @@ async def scene_tile(outside: Outside, given: CatalogTileInput) -> Media | NotMo
         work,
         media_type=MEDIA_TYPES[made_as],
         kept="public",
+        host=next((urlsplit(_readable(band.href)).hostname for band in scene.bands), None),
         loc=("visualization",) if spec.expression is None else ("expression",),
     )
 

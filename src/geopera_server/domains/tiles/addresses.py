@@ -80,6 +80,11 @@ async def target_of_asset(outside: Outside, asset: Mapping[str, Any]) -> Target:
     return Target(await _address(outside, asset["href"]), version)
 
 
+def host_of(target: Target) -> str | None:
+    """Returns the host elsewhere that a raster is read from; None for own storage."""
+    return urlsplit(target.href).hostname if target.way else None
+
+
 def expired() -> Gone:
     """Returns the refusal of pictures of an item whose time is over."""
     return Gone(

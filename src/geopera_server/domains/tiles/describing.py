@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode, urlsplit
 
 from geopera_server.db.pool import Row
+from geopera_server.domains.tiles.addresses import host_of
 from geopera_server.domains.tiles.figures import rescale_text
 from geopera_server.domains.tiles.refusals import done
 from geopera_server.domains.tiles.shapes import ShownVisualization, TileJson
@@ -51,7 +52,7 @@ async def extent_of(outside: Outside, shown: Shown) -> TileInfo:
     """Returns where the raster lies and at which zoom levels it is worth looking at; raises OperationError."""
     from geopera_server.raster.render import info  # noqa: PLC0415
 
-    return await done(outside.ports.renders, lambda: info(shown.target), loc=("item_id",))
+    return await done(outside.ports.renders, lambda: info(shown.target), loc=("item_id",), host=host_of(shown.target))
 
 
 def rescale_of(picture: Picture) -> str | None:

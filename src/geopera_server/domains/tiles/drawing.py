@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from geopera_server.db.pool import Row
+from geopera_server.domains.tiles.addresses import host_of
 from geopera_server.domains.tiles.refusals import refusal_of
 from geopera_server.domains.tiles.showing import Shown, Wishes, item_for, rendering_of, shown_of
 from geopera_server.domains.tiles.wanted import (
@@ -109,7 +110,7 @@ async def drawn(
     def work() -> bytes:
         return tile(target, rendering, *place, format=form, quality=quality, size=size, aoi=aoi)
 
-    return await pictured(outside, key, work, media_type=MEDIA_TYPES[form], kept=kept, loc=loc)
+    return await pictured(outside, key, work, media_type=MEDIA_TYPES[form], kept=kept, loc=loc, host=host_of(target))
 
 
 async def pictured(
@@ -120,13 +121,14 @@ async def pictured(
     media_type: str,
     kept: Freshness = "private",
     loc: tuple[str | int, ...] = ("url",),
+    host: str | None = None,
 ) -> Media | NotModified:
     """Returns an image under a key that says all it depends on; raises OperationError for what cannot be read or drawn."""
     etag = f'"{key[:32]}"'
     if outside.asked.if_none_match is not None and names(outside.asked.if_none_match, etag):
         return NotModified(etag=etag, kept=kept)
     try:
-        body = await outside.ports.renders.picture(key, work)
+        body = await outside.ports.renders.picture(key, work, host=host)
     except Exception as error:
         refusal = refusal_of(error, loc=loc)
         if refusal is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from geopera_server.domains.tiles.addresses import host_of
 from geopera_server.domains.tiles.refusals import done
 from geopera_server.domains.tiles.shapes import AreaFigures, BandFigures
 from geopera_server.domains.tiles.wanted import read_all_bands
@@ -50,6 +51,7 @@ async def area_figures(
             target, bands=numbers, formula=formula, geometry=to_geojson(area), percentiles=percentiles, max_px=MAX_PX
         ),
         loc=("url",),
+        host=host_of(target),
     )
     keys = [f"{percent:g}" for percent in percentiles]
     spans = [[each.statistics["percentiles"][key] for key in keys] for each in found]
@@ -74,7 +76,10 @@ async def figures_of_formula(outside: Outside, target: Target, formula: Formula)
     from geopera_server.raster.render import statistics  # noqa: PLC0415
 
     [found] = await done(
-        outside.ports.renders, lambda: statistics(target, formula=formula, max_px=SAMPLED_PX), loc=("expression",)
+        outside.ports.renders,
+        lambda: statistics(target, formula=formula, max_px=SAMPLED_PX),
+        loc=("expression",),
+        host=host_of(target),
     )
     return found.statistics
 

@@ -32,10 +32,10 @@ def refusal_of(error: Exception, *, loc: tuple[str | int, ...]) -> OperationErro
     return next((refused() for kind, refused in refusals if isinstance(error, kind)), None)
 
 
-async def done(renders: Renders, work: Callable[[], T], *, loc: tuple[str | int, ...]) -> T:
-    """Returns what raster work returns; raises OperationError for what a caller can be told."""
+async def done(renders: Renders, work: Callable[[], T], *, loc: tuple[str | int, ...], host: str | None = None) -> T:
+    """Returns what raster work returns, of a file at a host elsewhere; raises OperationError for what a caller can be told."""
     try:
-        return await renders.run(work)
+        return await renders.run(work, host=host)
     except Exception as error:
         refusal = refusal_of(error, loc=loc)
         if refusal is None:

@@ -11,7 +11,7 @@ from geopera_server.domains.identity.access import reads_everywhere
 from geopera_server.domains.items.resolving import data_asset
 from geopera_server.domains.items.rules import EXPIRED
 from geopera_server.domains.tiles import store
-from geopera_server.domains.tiles.addresses import expired, target_of_asset
+from geopera_server.domains.tiles.addresses import expired, host_of, target_of_asset
 from geopera_server.domains.tiles.refusals import done
 from geopera_server.domains.tiles.wanted import read_bands, read_rescale
 from geopera_server.domains.visualization.bands import Bands
@@ -119,7 +119,7 @@ async def _measured(outside: Outside, asset: Row, target: Target) -> Row:
         return asset
     from geopera_server.raster.render import info  # noqa: PLC0415
 
-    found = await done(outside.ports.renders, lambda: info(target), loc=("item_id",))
+    found = await done(outside.ports.renders, lambda: info(target), loc=("item_id",), host=host_of(target))
     names = asset["band_names"] or list(found.band_names)
     return {**asset, "band_count": found.band_count, "band_names": names, "dtype": found.dtype}
 

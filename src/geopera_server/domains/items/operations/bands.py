@@ -17,7 +17,7 @@ from geopera_server.domains.items.models import Name
 from geopera_server.domains.items.presenting import as_asset, as_item_response
 from geopera_server.domains.items.resolving import is_raster
 from geopera_server.domains.items.store import changing
-from geopera_server.domains.tiles.addresses import expired, target_of_asset
+from geopera_server.domains.tiles.addresses import expired, host_of, target_of_asset
 from geopera_server.domains.tiles.refusals import done
 from geopera_server.domains.visualization.profiles import revalidate_profiles
 from geopera_server.kernel.context import Context, Outside
@@ -57,7 +57,7 @@ async def _detected(outside: Outside, given: DetectBandsInput) -> DetectBandsOut
 
         return suggested(sample_bands(target))
 
-    found = await done(outside.ports.renders, work, loc=("asset_id",))
+    found = await done(outside.ports.renders, work, loc=("asset_id",), host=host_of(target))
     return DetectBandsOutput(current_band_names=[*asset["band_names"]], suggested_band_names=found)
 
 

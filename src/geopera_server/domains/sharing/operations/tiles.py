@@ -11,6 +11,7 @@ from geopera_server.domains.sharing import rules
 from geopera_server.domains.sharing.presenting import tiles_url
 from geopera_server.domains.sharing.store import visits as store
 from geopera_server.domains.sharing.visiting import Visit, visited
+from geopera_server.domains.tiles.addresses import host_of
 from geopera_server.domains.tiles.describing import tilejson_of
 from geopera_server.domains.tiles.drawing import count, item_tile, key_of, pictured, require_tiles_left
 from geopera_server.domains.tiles.shapes import TileJson
@@ -132,7 +133,7 @@ async def thumbnail(outside: Outside, given: ShareThumbnailInput) -> Media | Not
             return renderer.thumbnail(shown.target, rendering, width=THUMBNAIL_PX, height=THUMBNAIL_PX)
 
         key = key_of("thumbnail", shown.target, rendering, THUMBNAIL_PX)
-        picture = await pictured(outside, key, work, media_type="image/jpeg", loc=("item_id",))
+        picture = await pictured(outside, key, work, media_type="image/jpeg", loc=("item_id",), host=host_of(shown.target))
     if isinstance(picture, Media):
         count(outside, item, "shared_tile_requests")
     await _count(outside, visit, picture)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
-from geopera_server.domains.tiles.addresses import Located, target_of
+from geopera_server.domains.tiles.addresses import Located, host_of, target_of
 from geopera_server.domains.tiles.drawing import count, drawn, key_of, pictured, require_tiles_left
 from geopera_server.domains.tiles.figures import area_figures
 from geopera_server.domains.tiles.refusals import done
@@ -142,7 +142,7 @@ async def _bands(outside: Outside, located: Located) -> Bands:
         return Bands(count=located.item["band_count"], names=tuple(located.item["band_names"]), roles={})
     from geopera_server.raster.render import info  # noqa: PLC0415
 
-    found = await done(outside.ports.renders, lambda: info(located.target), loc=("url",))
+    found = await done(outside.ports.renders, lambda: info(located.target), loc=("url",), host=host_of(located.target))
     return Bands(count=found.band_count, names=found.band_names, roles={})
 
 
@@ -206,7 +206,8 @@ async def thumbnail(outside: Outside, given: CogThumbnailInput) -> Media | NotMo
     def work() -> bytes:
         return render.thumbnail(located.target, width=width, height=height)
 
-    return await pictured(outside, key_of("thumbnail", located.target, width, height), work, media_type="image/jpeg")
+    key = key_of("thumbnail", located.target, width, height)
+    return await pictured(outside, key, work, media_type="image/jpeg", host=host_of(located.target))
 
 
 class CogStatsInput(BaseModel):
