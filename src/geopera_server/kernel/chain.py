@@ -12,14 +12,16 @@ from itertools import groupby
 from typing import Any
 
 from psycopg import AsyncConnection
-from psycopg.types.json import Jsonb
 
 from geopera_server.kernel.context import Context
+from geopera_server.kernel.lineage import LineageRecord
 from geopera_server.kernel.sealing import SealingKey
+from geopera_server.values.batches import batched
 from geopera_server.values.clock import iso, now
-from geopera_server.values.encoding import canonical
+from geopera_server.values.encoding import canonical, dumps
 
 GENESIS = "0" * 64
+WRITTEN_AT_ONCE = 1_000
 _SEALER_LOCK = 0x6765_6F70_5345_414C
 _FIELDS = (
     "organization_id", "invocation_id", "operation_id", "principal_type", "principal_id", "kind", "entity_type",
@@ -40,36 +42,47 @@ def link_hash(prev_hash: str, seq: int, digest: str) -> str:
     return hashlib.sha256(f"{prev_hash}:{seq}:{digest}".encode()).hexdigest()
 
 
+# One document for all records: their order is the order of their ids, which is the order that they are sealed in.
+_WRITE = (
+    "WITH written AS (INSERT INTO lineage_record (organization_id, invocation_id, operation_id, principal_type,"
+    " principal_id, kind, entity_type, entity_id, parents, digest_before, digest_after, recorded_at, record_digest)"
+    " SELECT r.organization_id, %(invocation_id)s, %(operation_id)s, %(principal_type)s, %(principal_id)s, r.kind,"
+    " r.entity_type, r.entity_id, r.parents, r.digest_before, r.digest_after, %(recorded_at)s, r.record_digest"
+    " FROM ROWS FROM (json_to_recordset(%(records)s::json) AS (organization_id uuid, kind text, entity_type text,"
+    " entity_id text, parents jsonb, digest_before text, digest_after text, record_digest text)) WITH ORDINALITY AS r"
+    " (organization_id, kind, entity_type, entity_id, parents, digest_before, digest_after, record_digest, number)"
+    " ORDER BY r.number RETURNING id, organization_id, entity_type, entity_id, parents)"
+    " INSERT INTO lineage_edge SELECT w.id, w.organization_id, w.entity_type, w.entity_id,"
+    " p ->> 'entity_type', p ->> 'entity_id' FROM written w, jsonb_array_elements(w.parents) p"
+)
+
+
 async def write_records(ctx: Context) -> None:
     """Writes the records and edges of a call; their place in the chain comes later."""
-    for record in ctx.lineage.records:
-        parents = [{"entity_type": kind, "entity_id": entity_id} for kind, entity_id in record.parents]
-        row: dict[str, Any] = {
-            # Named before it is asked for: an operator who acts on another organization may have none.
-            "organization_id": record.organization_id or ctx.organization_id,
-            "invocation_id": ctx.invocation_id,
-            "operation_id": ctx.operation_id,
-            "principal_type": ctx.principal.kind,
-            "principal_id": ctx.principal.id,
-            "kind": record.kind,
-            "entity_type": record.entity[0],
-            "entity_id": record.entity[1],
-            "parents": parents,
-            "digest_before": record.digest_before,
-            "digest_after": record.digest_after,
-            "recorded_at": ctx.now,
-        }
-        await ctx.conn.execute(
-            "WITH written AS (INSERT INTO lineage_record (organization_id, invocation_id, operation_id, principal_type,"
-            " principal_id, kind, entity_type, entity_id, parents, digest_before, digest_after, recorded_at,"
-            " record_digest) VALUES (%(organization_id)s, %(invocation_id)s, %(operation_id)s, %(principal_type)s,"
-            " %(principal_id)s, %(kind)s, %(entity_type)s, %(entity_id)s, %(parents)s, %(digest_before)s,"
-            " %(digest_after)s, %(recorded_at)s, %(record_digest)s)"
-            " RETURNING id, organization_id, entity_type, entity_id, parents)"
-            " INSERT INTO lineage_edge SELECT w.id, w.organization_id, w.entity_type, w.entity_id,"
-            " p ->> 'entity_type', p ->> 'entity_id' FROM written w, jsonb_array_elements(w.parents) p",
-            {**row, "parents": Jsonb(parents), "record_digest": record_digest(row)},
-        )
+    about: dict[str, Any] = {
+        "invocation_id": ctx.invocation_id,
+        "operation_id": ctx.operation_id,
+        "principal_type": ctx.principal.kind,
+        "principal_id": ctx.principal.id,
+        "recorded_at": ctx.now,
+    }
+    for records in batched(ctx.lineage.records, WRITTEN_AT_ONCE):
+        rows = [_as_row(ctx, about, record) for record in records]
+        await ctx.conn.execute(_WRITE, {**about, "records": dumps(rows).decode()})
+
+
+def _as_row(ctx: Context, about: Row, record: LineageRecord) -> dict[str, Any]:
+    row = {
+        # Named before it is asked for: an operator who acts on another organization may have none.
+        "organization_id": record.organization_id or ctx.organization_id,
+        "kind": record.kind,
+        "entity_type": record.entity[0],
+        "entity_id": record.entity[1],
+        "parents": [{"entity_type": kind, "entity_id": entity_id} for kind, entity_id in record.parents],
+        "digest_before": record.digest_before,
+        "digest_after": record.digest_after,
+    }
+    return {**row, "record_digest": record_digest({**about, **row})}
 
 
 def seal_message(organization_id: str, from_seq: int, to_seq: int, head_hash: str) -> bytes:
