@@ -15,6 +15,7 @@ from geopera_server.kernel.errors import InvalidInput, Malformed, issue
 from geopera_server.kernel.operation import Operation
 
 MAX_DEPTH = 64
+LEAST_INTEGER, GREATEST_INTEGER = -(2**63), 2**64 - 1
 
 
 def parse_body(body: bytes) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def _issue_of(error: Any) -> dict[str, Any]:
 
 
 def _refuse_unstorable(value: Any, loc: tuple[str | int, ...], depth: int) -> None:
-    """NUL cannot be stored as text, and an overflowing number has become infinity; neither is anybody's real input."""
+    """NUL cannot be stored as text, nor larger numbers than these kept exactly; neither is anybody's real input."""
     if depth > MAX_DEPTH:
         raise InvalidInput(f"The body is nested deeper than {MAX_DEPTH} levels.", loc=loc[:8])
     if isinstance(value, str):
@@ -66,9 +67,8 @@ def _refuse_unstorable(value: Any, loc: tuple[str | int, ...], depth: int) -> No
             raise InvalidInput("Text must not hold a NUL character.", loc=loc)
         if _has_surrogate(value):
             raise InvalidInput("Text must be valid Unicode.", loc=loc)
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise InvalidInput("Numbers must be finite.", loc=loc)
+    elif isinstance(value, (int, float)):
+        _refuse_unwritable(value, loc)
     elif isinstance(value, Mapping):
         for key, entry in value.items():
             _refuse_unstorable(key, (*loc, key), depth + 1)
@@ -76,6 +76,13 @@ def _refuse_unstorable(value: Any, loc: tuple[str | int, ...], depth: int) -> No
     elif isinstance(value, Sequence):
         for position, entry in enumerate(value):
             _refuse_unstorable(entry, (*loc, position), depth + 1)
+
+
+def _refuse_unwritable(value: float, loc: tuple[str | int, ...]) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidInput("Numbers must be finite.", loc=loc)
+    if isinstance(value, int) and not LEAST_INTEGER <= value <= GREATEST_INTEGER:
+        raise InvalidInput("Integers must fit in 64 bits.", loc=loc)
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import dataclass
+from datetime import timedelta
 
 import orjson
 import pytest
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
+from geopera_server.kernel.chain import record_digest
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.errors import Conflict, InvalidInput, NotFound, PaymentRequired, RateLimited, Unauthenticated
 from geopera_server.kernel.operation import operation, operation_of
 from geopera_server.kernel.pipeline import Call, Kernel, LineageMissing
 from geopera_server.kernel.policy import RateCaps
 from geopera_server.kernel.principal import Admission, Principal
+from geopera_server.values.clock import iso
 from geopera_server.values.ids import new_id
 
 
@@ -215,3 +218,60 @@ async def test_no_credential_is_401_and_audited(bench):
     await bench.kernel.reads_audit.flush()
     [row] = await bench.rows("SELECT outcome, principal_type FROM audit_event WHERE invocation_id = %s", call.invocation_id)
     assert row == {"outcome": "denied", "principal_type": "guest"}
+
+
+@pytest.mark.parametrize("number", [2**64, -(2**63) - 1, 10**40])
+async def test_an_integer_beyond_64_bits_is_refused(bench, number):
+    for given in ({"name": number}, {"unknown": [{"deep": number}]}):
+        call = Call(operation=MAKE, given=given, principal=bench.principal)
+        with pytest.raises(InvalidInput, match="64 bits"):
+            await bench.kernel.run(call)
+    assert (await bench.run(MAKE, {"unknown": [2**64 - 1, -(2**63)]})).status == 200
+
+
+LATER = timedelta(hours=1)
+
+
+class Many(BaseModel):
+    count: int
+
+
+async def tell_much(ctx: Context, given: Many) -> Made:
+    """Records, tells and queues as often as it is asked to."""
+    for number in range(given.count):
+        ctx.lineage.edge(("capture", f"c{number}"), state={"n": number}, parents=[("aoi", f"a{number}"), ("aoi", "all")])
+        ctx.emit("item.updated", ("item", f"i{number}"), {"number": number, "at": ctx.now, "text": "é"})
+        ctx.enqueue("much", ctx.invocation_id if number % 2 else new_id(), {"number": number}, run_after=ctx.now + LATER)
+    return Made(id="x", secret="x")
+
+
+MUCH = operation_of(operation("test.much", effect="compute", scope="projects:write", raw=True)(tell_much))
+
+
+async def test_much_that_is_told_at_once_keeps_its_order(bench):
+    call = Call(operation=MUCH, given={"count": 2_500}, principal=bench.principal)
+    await bench.kernel.run(call)
+    records = await bench.rows(
+        "SELECT entity_id, parents, digest_after, record_digest FROM lineage_record WHERE invocation_id = %s ORDER BY id",
+        call.invocation_id,
+    )
+    assert [row["entity_id"] for row in records] == [f"c{number}" for number in range(2_500)]
+    assert records[7]["parents"] == [{"entity_type": "aoi", "entity_id": each} for each in ("a7", "all")]
+    edges = await bench.rows("SELECT src_id, dst_id FROM lineage_edge WHERE src_type = 'capture'")
+    assert {(row["src_id"], row["dst_id"]) for row in edges} == {
+        (f"c{number}", parent) for number in range(2_500) for parent in (f"a{number}", "all")
+    }
+    told = await bench.rows(
+        "SELECT entity_id, data, occurred_at FROM outbox_event WHERE invocation_id = %s ORDER BY position", call.invocation_id
+    )
+    assert [row["entity_id"] for row in told] == [f"i{number}" for number in range(2_500)]
+    assert told[3]["data"] == {"number": 3, "at": iso(told[3]["occurred_at"]), "text": "é"}
+    jobs = await bench.rows("SELECT payload, run_after, created_at FROM job WHERE kind = 'much'")
+    assert len(jobs) == 1_251, "of an entity's jobs of a kind there is one"
+    assert all(row["run_after"] == row["created_at"] + LATER for row in jobs)
+    found = await bench.rows(
+        "SELECT organization_id, invocation_id, operation_id, principal_type, principal_id, kind, entity_type, entity_id,"
+        " parents, digest_before, digest_after, recorded_at, record_digest FROM lineage_record WHERE invocation_id = %s",
+        call.invocation_id,
+    )
+    assert all(record_digest(row) == row["record_digest"] for row in found)

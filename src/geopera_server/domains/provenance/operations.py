@@ -16,6 +16,7 @@ from geopera_server.kernel.errors import InvalidInput
 from geopera_server.kernel.operation import operation
 
 RELATION = "derived-from"
+LAST_SEQ = 2**53
 _EXAMPLE = {"entity_type": "item", "entity_id": "0192d3c4-0000-7000-8000-000000000000"}
 
 
@@ -165,8 +166,8 @@ class LineageVerifyInput(BaseModel):
 
     entity_type: str | None = None
     entity_id: str | None = None
-    from_seq: int | None = Field(None, ge=1)
-    to_seq: int | None = Field(None, ge=1)
+    from_seq: int | None = Field(None, ge=1, le=LAST_SEQ)
+    to_seq: int | None = Field(None, ge=1, le=LAST_SEQ)
 
 
 class ChainHead(TypedDict):

@@ -31,6 +31,8 @@ from geopera_server.kernel.operation import operation
 from geopera_server.values.clock import iso
 from geopera_server.values.ids import new_id
 
+MOST_CREDITS = 2**53
+
 _EXAMPLE_CAPTURE = {
     "id": "CARPATHIA_RO_20200712",
     "host": "carpathia-archive",
@@ -119,8 +121,8 @@ class ArchivePlaceInput(BaseModel):
     tags: list[str] | None = None
     params: dict[str, Any] = Field(default_factory=dict)
     target_collection_id: str | None = None
-    expected_total_credits: int | None = None
-    max_total_credits: int | None = None
+    expected_total_credits: int | None = Field(None, ge=-MOST_CREDITS, le=MOST_CREDITS)
+    max_total_credits: int | None = Field(None, ge=-MOST_CREDITS, le=MOST_CREDITS)
     data_product: str | None = None
     feature_collection: dict[str, Any] | None = None
 
