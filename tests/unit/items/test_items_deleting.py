@@ -231,3 +231,17 @@ async def test_shares_end_with_their_item(household):
     await household.owner.op("items.restore", {"item_id": item_id})
     rows = await household.sql("SELECT target_id, revoked_at FROM share_link")
     assert {row["target_id"]: row["revoked_at"] is not None for row in rows} == {item_id: True, other: False}
+
+
+async def test_what_expired_while_it_was_deleted_comes_back_without_its_room(household):
+    item_id = await delivered(household)
+    await household.sql("UPDATE item SET expires_at = now() - interval '1 day' WHERE id = %s", item_id)
+    await household.owner.op("items.delete", {"item_id": item_id})
+    await household.sql("UPDATE plan SET included = included || '{\"storage_bytes\": 0}'")
+    assert (await household.owner.op("items.restore", {"item_id": item_id}))["lifecycle_state"] == "expired"
+    assert await stored(household) == 0
+    told = await household.sql("SELECT type FROM outbox_event WHERE entity_id = %s ORDER BY position", item_id)
+    assert [row["type"] for row in told] == ["item.created", "item.deleted", "item.created", "item.expired"]
+    left = await household.sql("SELECT 1 FROM asset WHERE item_id = %s AND expired_at IS NULL AND NOT external", item_id)
+    assert left == [], "what has expired is erased 30 days later"
+    assert await matches(household, "item", item_id)

@@ -14,7 +14,7 @@ from geopera_server.domains.items.changing import about_to_change, changed
 from geopera_server.domains.items.erasing import give_up_objects
 from geopera_server.domains.items.lineage import asset_state, item_state
 from geopera_server.domains.items.models import ItemResponse
-from geopera_server.domains.items.presenting import as_item_response
+from geopera_server.domains.items.presenting import as_item_response, storage_bytes
 from geopera_server.domains.items.registration import spellings
 from geopera_server.domains.items.removal import remove_items, require_idle
 from geopera_server.domains.items.store import deleting
@@ -67,20 +67,30 @@ class ItemRestoreInput(BaseModel):
 async def restore(ctx: Context, given: ItemRestoreInput) -> ItemResponse:
     """Takes back an item that was deleted within 30 days, with the assets it had; shares that ended stay so.
 
-    It is in no collection when its own is gone, and has a number behind its stac_id when that is taken by now.
+    It is in no collection when its own is gone, and has a number behind its stac_id when that is taken by now. One whose time
+    went by meanwhile comes back expired, and takes no storage.
     """
     before = await _deleted_item(ctx, given.item_id)
     assets = await deleting.assets_deleted_with(ctx.conn, ctx.organization_id, before["id"])
-    needed = sum(asset["file_size_bytes"] for asset in assets if not asset["external"] and asset["expired_at"] is None)
-    await require_storage(ctx.conn, ctx.organization_id, needed)
     row = await _taken_back(ctx, before)
+    expires_now = row["lifecycle_state"] == rules.EXPIRED and any(_is_kept(asset) for asset in assets)
+    if expires_now:
+        await deleting.expire_deleted_assets(ctx.conn, ctx.organization_id, row["id"], ctx.now)
+    else:
+        await require_storage(ctx.conn, ctx.organization_id, storage_bytes(assets))
     back = await deleting.restore_assets(ctx.conn, ctx.organization_id, row["id"], ctx.now)
     ctx.lineage.event(("item", row["id"]), before=item_state(before, ()), after=item_state(row, back))
     for asset in assets:
         live = {**asset, "deleted_at": None}
         ctx.lineage.event(("asset", asset["id"]), before=asset_state(asset), after=asset_state(live))
-    ctx.emit("item.created", ("item", row["id"]), as_item_response(row), project_id=row["project_id"])
+    for event in ("item.created", "item.expired") if expires_now else ("item.created",):
+        ctx.emit(event, ("item", row["id"]), as_item_response(row), project_id=row["project_id"])
     return ItemResponse.model_validate(as_item_response(row))
+
+
+def _is_kept(asset: Row) -> bool:
+    """Says whether a file is in own storage and has not expired with its item."""
+    return not asset["external"] and asset["expired_at"] is None
 
 
 async def _deleted_item(ctx: Context, item_id: str) -> Row:

@@ -94,6 +94,15 @@ async def restore_item(conn: Connection, row: Mapping[str, Any]) -> Row | None:
     return await cursor.fetchone()
 
 
+async def expire_deleted_assets(conn: Connection, organization_id: str, item_id: str, at: datetime) -> None:
+    """Notes that the files which went with an item have expired since."""
+    await conn.execute(
+        "UPDATE asset SET expired_at = %s WHERE organization_id = %s AND item_id = %s AND deleted_with_item"
+        " AND expired_at IS NULL AND NOT external",
+        (at, organization_id, item_id),
+    )
+
+
 async def restore_assets(conn: Connection, organization_id: str, item_id: str, at: datetime) -> list[Row]:
     """Takes back the assets that went with an item; the database counts what they take."""
     cursor = await conn.execute(
