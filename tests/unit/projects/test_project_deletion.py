@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+from datetime import timedelta
 
 import pytest
 
+from geopera_server.domains.sharing.operations import links as share_links
 from geopera_server.kernel.errors import OperationError
+from geopera_server.kernel.operation import operation_of
+from geopera_server.kernel.pipeline import Call
+from geopera_server.values.clock import iso, now
 from geopera_server.values.ids import new_id
 from support.colleagues import colleague
 from support.deliveries import asset, deliver, item
@@ -251,3 +257,58 @@ async def test_nobody_deletes_what_is_not_theirs(household, project):
     assert await household.operator.refused(DELETE, {"project_id": project}) == (403, "role_required")
     viewer = await colleague(household, "viewer")
     assert await viewer.refused(DELETE, {"project_id": project}) == (403, "missing_scope")
+
+
+async def test_links_that_were_over_before_are_recorded_as_gone(household, project):
+    one = await file(household, project)
+    given = {"target_type": "item", "target_id": one["id"], "password": "for the whole crew"}
+    links = [
+        await household.owner.op("share.link.create", {**given, "expires_at": iso(now() + timedelta(days=1))}) for _ in range(3)
+    ]
+    await household.sql("UPDATE share_link SET expires_at = now() WHERE id = %s", links[0]["id"])
+    await household.owner.op("share.link.revoke", {"link_id": links[1]["id"]})
+    await household.owner.op(DELETE, {"project_id": project})
+    for link in links[1:]:
+        assert await verdict(household, "share_link", link["id"]) == (True, None)
+    [record] = await household.sql(
+        "SELECT operation_id FROM lineage_record WHERE entity_id = %s AND kind = 'event'", links[0]["id"]
+    )
+    assert record["operation_id"] == DELETE
+    told = await household.sql("SELECT entity_id FROM outbox_event WHERE type = 'share_link.revoked' ORDER BY position")
+    assert [row["entity_id"] for row in told] == [links[1]["id"], links[2]["id"]], "each end is told of once"
+
+
+@pytest.mark.parametrize("target_type", ["item", "collection"])
+async def test_no_link_is_left_that_was_made_while_its_project_went(household, project, target_type):
+    collection = await household.owner.op("collections.create", {"project_id": project, "name": "Berths"})
+    one = await file(household, project, collection_id=collection["id"])
+    target_id = one["id"] if target_type == "item" else collection["id"]
+    given = {"target_type": target_type, "target_id": target_id, "password": "for the whole crew"}
+    maker = operation_of(share_links.create)
+    principal = household.owner.principal
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(ctx, given, password_hash):
+        made = await share_links.create(ctx, given, password_hash)
+        started.set()
+        await go_on.wait()
+        return made
+
+    slow = dataclasses.replace(maker, handler=slowly)
+    body = {**given, "expires_at": iso(now() + timedelta(days=1))}
+    making = asyncio.create_task(household.house.kernel.run(Call(operation=slow, given=body, principal=principal)))
+    await started.wait()
+    going = asyncio.create_task(household.owner.op(DELETE, {"project_id": project}))
+    await blocked(household)
+    go_on.set()
+    await asyncio.gather(making, going)
+    assert (await counts(household, project))["share_link"] == 0
+    told = await household.sql("SELECT type FROM outbox_event WHERE entity_type = 'share_link' ORDER BY position")
+    assert [row["type"] for row in told] == ["share_link.created", "share_link.revoked"]
+
+
+async def blocked(household) -> None:
+    """Waits until a statement waits for a lock."""
+    async with asyncio.timeout(10):
+        while not await household.sql("SELECT 1 FROM pg_locks WHERE NOT granted"):
+            await asyncio.sleep(0)

@@ -168,9 +168,10 @@ async def items_by_type(conn: Connection, project_id: str) -> dict[str, int]:
 
 
 async def collections_to_erase(conn: Connection, organization_id: str, project_id: str) -> list[Row]:
-    """Every collection of a project, deleted ones too."""
+    """Every collection of a project, deleted ones too, kept from others until the transaction ends."""
     cursor = await conn.execute(
-        "SELECT * FROM collection WHERE organization_id = %s AND project_id = %s ORDER BY id", (organization_id, project_id)
+        "SELECT * FROM collection WHERE organization_id = %s AND project_id = %s ORDER BY id FOR UPDATE",
+        (organization_id, project_id),
     )
     return await cursor.fetchall()
 

@@ -48,9 +48,10 @@ async def delete(ctx: Context, given: ProjectDeleteInput) -> ProjectDeleteOutput
     if before is None:
         raise NotFound("project")
     await _require_idle(ctx, project_id)
-    await erase_shares_of_project(ctx, project_id)
     await end_uploads_of_project(ctx, project_id)
     freed_bytes = await erase_library_of_project(ctx, project_id)
+    # After what they open: whoever is making a link holds on to its target, and has committed by now.
+    await erase_shares_of_project(ctx, project_id)
     await store.remove_members(ctx.conn, project_id)
     after = await store.mark_deleted(ctx.conn, ctx.organization_id, project_id, ctx.now)
     ctx.lineage.event(("project", project_id), before=project_state(before), after=project_state(after))
