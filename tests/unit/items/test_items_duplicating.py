@@ -7,11 +7,13 @@ import asyncio
 import pytest
 
 from geopera_server.domains.items.copies.storing import FORGET_COPIES
+from geopera_server.kernel.principal import Principal
 from geopera_server.ports.store import StoreFull
 from geopera_server.values.ids import new_id
 from support.colleagues import colleague
 from support.deliveries import asset, deliver, item
 from support.errands import do_jobs
+from support.house import Caller
 from support.orders import insert_order
 
 DATA, SMALL = b"x" * 1_000, b"y" * 24
@@ -252,3 +254,14 @@ async def test_profiles_are_copied(household, source):
     copies = await household.sql("SELECT id, name, is_default FROM visualization_profile WHERE item_id = %s", made["id"])
     assert [(row["name"], row["is_default"]) for row in copies] == [("Plain", True)]
     assert copies[0]["id"] != rows[0]["id"]
+
+
+async def test_an_operator_copies_nothing_into_another_organization(household, source):
+    guest = household.place.stranger
+    scopes = frozenset({"admin:read", "admin:write", "*:read", "*:write"})
+    principal = Principal(
+        kind="user", id=guest.user_id, organization_id=guest.organization_id, organization_role="owner", scopes=scopes
+    )
+    given = {"item_id": source, "target_project_id": guest.project_id}
+    assert await Caller(household.house, principal).refused("items.duplicate", given) == (404, "not_found")
+    assert await household.sql("SELECT 1 FROM item WHERE organization_id = %s", guest.organization_id) == []

@@ -139,6 +139,9 @@ async def _wanted(conn: Connection, principal: Principal, given: ItemDuplicateIn
     """Returns what to copy and where to; raises NotFound, Denied, Gone, Conflict, InvalidInput."""
     source = await require_item_read(conn, principal, given.item_id)
     project_id = await require_project_write(conn, principal, given.target_project_id or source["project_id"], new_data=True)
+    if source["organization_id"] != principal.organization_id:
+        # Operators read everybody's items, and still take none with them.
+        raise NotFound("item")
     if source["lifecycle_state"] == rules.EXPIRED:
         raise Gone("This item has expired, and its files with it. Order it again to have them back.", code="retention_expired")
     return _Wanted(
