@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from geopera_server.domains.items.store.writing import asset_at
 from support.colleagues import colleague
 from support.deliveries import FOOTPRINT, asset, deliver, item
 from support.orders import insert_order
@@ -261,3 +262,25 @@ async def test_two_changes_at_once_are_both_kept(household):
     assert len(records) == 6
     await household.seal()
     assert (await household.owner.op("provenance.verify", {"entity_type": "item", "entity_id": made["id"]}))["digest_matches"]
+
+
+async def test_an_origin_is_one_however_its_id_is_spelt(household):
+    order_id = await insert_order(household)
+    given = {"project_id": household.project_id, "name": "n", "type": "clip", "datetime": "2024-01-01T00:00:00Z"}
+    made = await household.owner.op("items.create", {**given, "order_id": order_id.upper()})
+    [edge] = await household.sql("SELECT dst_id FROM lineage_edge WHERE src_id = %s", made["id"])
+    assert (made["order_id"], edge["dst_id"]) == (order_id, order_id)
+
+
+async def test_a_file_stays_while_another_item_comes_to_name_it(household):
+    made = await household.owner.run(deliver, {"item": item(household.project_id), "assets": [asset()]})
+    [file] = (await household.owner.op("items.list_assets", {"item_id": made["id"]}))["assets"]
+    organization_id = household.place.home.organization_id
+    async with household.house.pool.connection() as conn, conn.transaction():
+        assert await asset_at(conn, organization_id, file["href"]) is not None
+        gone = asyncio.create_task(household.owner.op("assets.delete", {"item_id": made["id"], "asset_id": file["id"]}))
+        async with asyncio.timeout(10):
+            while not await household.sql("SELECT 1 FROM pg_locks WHERE NOT granted"):
+                assert not gone.done(), "the file went although somebody is about to name it"
+                await asyncio.sleep(0)
+    await gone

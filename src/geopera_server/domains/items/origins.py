@@ -12,7 +12,7 @@ from geopera_server.values.ids import is_id
 async def origins_named(ctx: Context, *, order_id: str | None, job_id: str | None, upload_id: str | None) -> list[Node]:
     """Returns the lineage parents that an item names; raises NotFound for one that is not of the caller's organization."""
     named = (("order", order_id), ("processing_job", job_id), ("upload", upload_id))
-    parents = [(kind, entity_id) for kind, entity_id in named if entity_id is not None]
+    parents = [(kind, entity_id.lower()) for kind, entity_id in named if entity_id is not None]
     for kind, entity_id in parents:
         if not is_id(entity_id) or not await _is_known(ctx, kind, entity_id):
             raise NotFound(kind.replace("_", " "))

@@ -10,10 +10,11 @@ from geopera_server.domains.items.store import ITEM
 
 
 async def asset_at(conn: Connection, organization_id: str, path: str) -> Row | None:
-    """A live asset of the organization whose file lies at a path in own storage."""
+    """A live asset of the organization whose file lies at a path in own storage, where it stays until the transaction ends."""
     cursor = await conn.execute(
         "SELECT a.* FROM asset a JOIN item i ON i.id = a.item_id AND i.deleted_at IS NULL AND i.lifecycle_state <> 'expired'"
-        " WHERE a.href = %s AND NOT a.external AND a.organization_id = %s AND a.deleted_at IS NULL ORDER BY a.id LIMIT 1",
+        " WHERE a.href = %s AND NOT a.external AND a.organization_id = %s AND a.deleted_at IS NULL ORDER BY a.id LIMIT 1"
+        " FOR SHARE OF a",
         (path, organization_id),
     )
     return await cursor.fetchone()
