@@ -151,3 +151,21 @@ async def test_the_rules_are_served_as_they_are(home):
     assert found["default_id"] == "true_color"
     assert {each["asset"] for each in found["visualizations"]} == {"visual"}
     assert await home.owner.op("visualization.list_for") == {"visualizations": [], "default_id": ""}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "change", [{"name": "My colours"}, {"type": "singleband", "config": {**CONFIG, "band": 4}}, {"asset_key": None}]
+)
+async def test_what_somebody_changed_is_theirs_and_stays(home, change):
+    [file] = (await home.owner.op("items.list_assets", {"item_id": home.item_id}))["assets"]
+    naming = {"item_id": home.item_id, "asset_id": file["id"], "band_names": ["red", "green", "blue", "nir"]}
+    await home.owner.op("items.set_asset_band_names", naming)
+    found = (await home.owner.op("visualization.profiles.list", {"item_id": home.item_id}))["profiles"]
+    assert all(each["layer"] != "user" for each in found)
+    mine = await home.owner.op("visualization.profile.update", {**of(home, found[0]), **change})
+    assert mine["layer"] == "user"
+    only_moved = await home.owner.op("visualization.profile.update", {**of(home, found[1]), "sort_order": 7})
+    assert only_moved["layer"] == found[1]["layer"]
+    await home.owner.op("items.set_asset_band_names", {**naming, "band_names": ["red", "green", "blue", "swir16"]})
+    assert await home.owner.op("visualization.profile.get", of(home, mine)) == mine

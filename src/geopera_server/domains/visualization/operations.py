@@ -33,6 +33,7 @@ _EXAMPLE_PROFILE = {"item_id": _ID, "profile_id": _ID}
 _INT4 = 2**31 - 1
 
 ProfileName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255)]
+BandNumber = Annotated[int, Field(ge=-_INT4, le=_INT4)]
 SortOrder = Annotated[int, Field(ge=-_INT4, le=_INT4)]
 
 
@@ -41,7 +42,7 @@ class VisualizationListInput(BaseModel):
 
     asset: str | None = Field(None, max_length=255)
     data_type: str = Field("raster", description="raster, elevation, categorical or vector")
-    band_roles: dict[str, int] = Field(default_factory=dict, description="role, as red or nir, to 1-based band")
+    band_roles: dict[str, BandNumber] = Field(default_factory=dict, description="role, as red or nir, to 1-based band")
     render_params: dict[str, Any] = Field(default_factory=dict, description="rescale, colormap, scale and offset")
 
 
@@ -151,7 +152,11 @@ class ProfileUpdateInput(BaseModel):
 
 @operation("visualization.profile.update", effect="compute", scope="items:write", example={**_EXAMPLE_PROFILE, "sort_order": 3})
 async def update(ctx: Context, given: ProfileUpdateInput) -> ProfileResponse:
-    """Changes a profile; a new config raises its version, and tiles show it at once."""
+    """Changes a profile; a new config raises its version, and tiles show it at once.
+
+    One that a sensor's rules or statistics had found is of layer user once somebody has named it or drawn it anew: it is not
+    brought up to date with its file any more.
+    """
     item = await require_item_write(ctx.conn, ctx.principal, given.item_id)
     await store.lock_profiles(ctx.conn, item["organization_id"], item["id"])
     row = await _found(ctx, item, given.profile_id)
@@ -164,6 +169,8 @@ async def update(ctx: Context, given: ProfileUpdateInput) -> ProfileResponse:
         raise _name_taken(after["name"])
     if after["is_default"] and not row["is_default"]:
         await store.clear_default(ctx.conn, item["id"])
+    if (redrawn or after["name"] != row["name"]) and ctx.principal.kind != "service":
+        after["layer"] = ProfileLayer.user.value
     ctx.touch("item", item["id"])
     return _response(
         await store.update_profile(ctx.conn, {**after, "config": Jsonb(after["config"]), "more": int(redrawn), "at": ctx.now})

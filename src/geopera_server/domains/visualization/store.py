@@ -69,8 +69,9 @@ async def save_found(conn: Connection, row: Mapping[str, Any]) -> None:
 async def update_profile(conn: Connection, row: Mapping[str, Any]) -> Row:
     """Writes a profile's new values; its version rises with `more`."""
     cursor = await conn.execute(
-        "UPDATE visualization_profile SET name = %(name)s, type = %(type)s, config = %(config)s, asset_key = %(asset_key)s,"
-        " is_default = %(is_default)s, sort_order = %(sort_order)s, version = version + %(more)s, updated_at = %(at)s"
+        "UPDATE visualization_profile SET name = %(name)s, layer = %(layer)s, type = %(type)s, config = %(config)s,"
+        " asset_key = %(asset_key)s, is_default = %(is_default)s, sort_order = %(sort_order)s,"
+        " version = version + %(more)s, updated_at = %(at)s"
         " WHERE organization_id = %(organization_id)s AND id = %(id)s RETURNING *",
         row,
     )
