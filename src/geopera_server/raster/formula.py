@@ -24,6 +24,7 @@ from geopera_server.raster.errors import FormulaError
 MAX_CHARACTERS = 1000
 MAX_NODES = 256
 MAX_DEPTH = 64
+PIECE_PX = 65_536
 
 Floats = npt.NDArray[Any]
 Node = tuple[Any, ...]
@@ -65,13 +66,24 @@ class Formula:
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """The value of each pixel as float32, and where there is one; `arrays` holds the bands by number."""
         wide = any(array.dtype.itemsize > (4 if array.dtype.kind == "f" else 2) for array in arrays.values())
-        dtype = np.float64 if wide else np.float32
-        bands = {number: arrays[number].astype(dtype, copy=False) for number in self.bands}
-        with np.errstate(all="ignore"):
-            found = np.broadcast_to(_value(self.root, bands, dtype), valid.shape).astype(np.float32)
-        present = np.isfinite(found)
+        found = np.empty(valid.shape, dtype=np.float32)
+        present = np.empty(valid.shape, dtype=np.bool_)
+        # A formula may hold dozens of intermediate values at once: so many rows at a time, whatever the raster's size.
+        step = max(1, PIECE_PX // max(1, valid.shape[-1]))
+        for top in range(0, valid.shape[0], step):
+            rows = slice(top, top + step)
+            self._evaluate(arrays, rows, np.float64 if wide else np.float32, found[rows])
+            np.isfinite(found[rows], out=present[rows])
         present &= valid
-        return np.where(present, found, np.float32(0)), present
+        found[~present] = 0
+        return found, present
+
+    def _evaluate(
+        self, arrays: Mapping[int, npt.NDArray[Any]], rows: slice, dtype: type[Any], found: npt.NDArray[np.float32]
+    ) -> None:
+        bands = {number: arrays[number][rows].astype(dtype, copy=False) for number in self.bands}
+        with np.errstate(all="ignore"):
+            found[...] = _value(self.root, bands, dtype)
 
 
 def parse(text: str, *, names: Mapping[str, int] | None = None, band_count: int | None = None) -> Formula:

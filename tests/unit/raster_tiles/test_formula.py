@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -73,6 +74,23 @@ def test_invalid_pixels_stay_invalid():
     found, present = parse("b1 * 0 + 7").evaluate({1: B1}, np.array([[True, False, True, False]]))
     assert present.tolist() == [[True, False, True, False]]
     assert found.tolist() == [[7, 0, 7, 0]]
+
+
+def test_many_intermediate_values_of_a_large_raster_take_little_memory():
+    many = ",".join(["b1*2"] * 15)
+    formula = parse(f"max({many},max({many},max({many},b1)))")
+    pixels, valid = np.ones((1024, 1031), np.float64), np.ones((1024, 1031), np.bool_)
+    valid[1000:, :5] = False
+    tracemalloc.start()
+    try:
+        found, present = formula.evaluate({1: pixels}, valid)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 8 * pixels.nbytes
+    assert (present == valid).all()
+    assert (found[valid] == 2).all()
+    assert not found[~valid].any()
 
 
 def test_wide_integers_keep_their_last_digits():
