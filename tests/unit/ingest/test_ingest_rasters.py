@@ -89,6 +89,19 @@ def test_names_scale_offset_nodata_units_and_tags_are_kept(make, ramp, tmp_path)
         assert (dataset.scales, dataset.offsets, dataset.units) == ((0.1, 0.2), (1.0, 2.0), ("K", "m"))
 
 
+def test_names_in_an_unknown_encoding_are_left_aside(make, ramp, tmp_path):
+    def named(dataset):
+        dataset.set_band_description(1, "name: CAFE")
+        dataset.update_tags(note="note: CAFE")
+        dataset.update_tags(1, note="note: CAFE")
+
+    path = make(ramp, after=named)
+    path.write_bytes(path.read_bytes().replace(b"CAFE", b"CAF\xe9"))
+    inspection, _, pixels, _, _ = converted(path, tmp_path)
+    assert inspection.band_names == ("b1",)
+    assert np.array_equal(pixels[0], ramp)
+
+
 def test_a_palette_is_kept(make, tmp_path):
     classes = np.tile(np.arange(3, dtype=np.uint8), (30, 10))
     path = make(classes, after=lambda dataset: dataset.write_colormap(1, {1: (255, 0, 0, 255), 2: (0, 255, 0, 255)}))
@@ -211,6 +224,20 @@ def test_a_complete_cog_is_copied_byte_for_byte(bolzano, tmp_path):
     assert (tmp_path / "second.tif").read_bytes() == (tmp_path / "first.tif").read_bytes()
     assert info.statistics == inspection.statistics
     assert info.size_bytes == (tmp_path / "first.tif").stat().st_size
+
+
+STATISTICS = {"MINIMUM": "0", "MAXIMUM": "9", "MEAN": "4", "STDDEV": "2", "VALID_PERCENT": "100"}
+
+
+@pytest.mark.parametrize(
+    ("claimed", "block_px"), [({}, 512), ({"MAXIMUM": "nan"}, 512), ({"VALID_PERCENT": "1e999"}, 512), ({}, 2048)]
+)
+def test_only_a_cog_that_serves_well_is_kept_as_it_is(make, tmp_path, claimed, block_px):
+    image = np.random.default_rng(0).integers(0, 9, (2100, 2100), dtype=np.uint8)
+    path = make(image, after=lambda d: d.update_tags(1, **{f"STATISTICS_{k}": v for k, v in (STATISTICS | claimed).items()}))
+    rasterio.shutil.copy(str(path), str(tmp_path / "cog.tif"), driver="COG", blocksize=block_px, compress="deflate")
+    inspection = ingest.inspect([tmp_path / "cog.tif"])
+    assert inspection.needs_conversion == bool(claimed or block_px > 1024)
 
 
 def test_a_cog_without_statistics_is_written_anew(imagery, tmp_path):

@@ -17,7 +17,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.rpc import RPC
 
 from geopera_server.raster import ingest
-from geopera_server.raster.ingest import Limits
+from geopera_server.raster.ingest import Limits, supervisor
 
 
 def refused(*files: Path, code: str, match: str | None = None, **given) -> str:
@@ -190,6 +190,14 @@ def test_an_archive_that_lies_about_its_sizes(tmp_path):
     refused(path, code="damaged_file", match="zip")
 
 
+def test_an_archive_that_lies_about_how_well_it_is_packed(tmp_path):
+    path = zip_of(tmp_path / "a.zip", ("a.tif", bytes(100_000_000)))
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, data.index(b"PK\x01\x02") + 20, 90_000_000)
+    path.write_bytes(data)
+    refused(path, code="too_demanding", match="300 times")
+
+
 def test_overlapping_entries_share_no_bytes(tmp_path, make, ramp):
     path = zip_of(tmp_path / "a.zip", ("a.tif", make(ramp).read_bytes()))
     data = bytearray(path.read_bytes())
@@ -200,6 +208,13 @@ def test_overlapping_entries_share_no_bytes(tmp_path, make, ramp):
     struct.pack_into("<HHI", tail, 8, 2, 2, 2 * len(entry))
     path.write_bytes(bytes(data[:end]) + entry + tail)
     refused(path, code="damaged_file")
+
+
+def test_a_reader_that_fails_in_a_way_nobody_foresaw_refuses_the_file(make, ramp, monkeypatch, caplog):
+    answer = {"broken_off": "Traceback: of a reader"}
+    monkeypatch.setattr(supervisor, "_conversation", lambda *_: answer)
+    refused(make(ramp), code="damaged_file", match="not as its format has it")
+    assert "of a reader" in caplog.text
 
 
 # Tricks with paths
@@ -228,6 +243,12 @@ def test_links_devices_doubles_and_passwords(tmp_path, secret):
 
 
 # Of no use
+
+
+def test_an_encoding_nobody_knows(tmp_path):
+    path = tmp_path / "a.kml"
+    path.write_bytes(b'<?xml version="1.0" encoding="nonsense"?><kml><Document/></kml>')
+    refused(path, code="unsupported_format", match="UTF-8")
 
 
 def test_what_is_no_raster_or_vector(tmp_path, zipped):

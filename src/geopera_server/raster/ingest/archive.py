@@ -28,7 +28,7 @@ def unpack(path: Path, name: str, folder: Path, limits: Limits) -> list[tuple[st
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            entries = list(_checked(archive, name, limits))
+            entries = list(_checked(archive, path.stat().st_size, name, limits))
             if shutil.disk_usage(folder).free < sum(entry.file_size for entry in entries):
                 raise OSError(28, "No space left on device")
             return [(entry.filename, _extract(archive, entry, folder / str(n))) for n, entry in enumerate(entries)]
@@ -36,7 +36,7 @@ def unpack(path: Path, name: str, folder: Path, limits: Limits) -> list[tuple[st
         raise Damaged(f"{name} is no complete zip archive; pack and send it again.") from error
 
 
-def _checked(archive: zipfile.ZipFile, name: str, limits: Limits) -> Iterator[zipfile.ZipInfo]:
+def _checked(archive: zipfile.ZipFile, packed_bytes: int, name: str, limits: Limits) -> Iterator[zipfile.ZipInfo]:
     entries = archive.infolist()
     if len(entries) > limits.max_entries:
         raise TooDemanding(f"{name} holds {len(entries):,} files, and {limits.max_entries:,} are allowed; send fewer.")
@@ -45,6 +45,9 @@ def _checked(archive: zipfile.ZipFile, name: str, limits: Limits) -> Iterator[zi
         raise TooDemanding(
             f"{name} unpacks to {unpacked // MEGABYTE:,} MB, and {limits.max_unpacked_bytes // MEGABYTE:,} MB are allowed."
         )
+    # Over the whole archive no entry can lie: neither about its packed size nor by sharing bytes with another.
+    if unpacked > _FREE_ENTRY_BYTES and unpacked > limits.max_entry_ratio * packed_bytes:
+        raise TooDemanding(f"{name} unfolds to more than {limits.max_entry_ratio} times its size.")
     seen: set[str] = set()
     for entry in entries:
         _check_entry(entry, name, limits)

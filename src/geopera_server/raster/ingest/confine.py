@@ -26,10 +26,11 @@ _EXECUTE, _READ_FILE, _READ_DIR = 1, 4, 8
 # What each version of Landlock added: moves between folders in the second, truncating in the third.
 _HANDLED = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1}
 
-# (AUDIT_ARCH, syscalls): socket, socketpair, connect, execve, execveat, ptrace, process_vm_readv, io_uring_setup.
+# (AUDIT_ARCH, syscalls): socket, socketpair, connect, execve, execveat, ptrace, process_vm_readv, process_vm_writev,
+# io_uring_setup, pidfd_getfd.
 _SYSCALLS = {
-    "x86_64": (0xC000003E, (41, 53, 42, 59, 322, 101, 310, 425)),
-    "aarch64": (0xC00000B7, (198, 199, 203, 221, 281, 117, 270, 425)),
+    "x86_64": (0xC000003E, (41, 53, 42, 59, 322, 101, 310, 311, 425, 438)),
+    "aarch64": (0xC00000B7, (198, 199, 203, 221, 281, 117, 270, 271, 425, 438)),
 }
 _FILTER = 2
 _NUMBER_AT, _ARCHITECTURE_AT = 0, 4

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
+
+from rasterio.io import DatasetReader
 
 from geopera_server.raster.info import COG_MEDIA_TYPE, RasterInfo, grid_fields, shown_names, shown_nodata
 from geopera_server.raster.ingest import netcdf
@@ -14,6 +17,9 @@ from geopera_server.raster.ingest.placing import places_itself
 from geopera_server.raster.ingest.rasters import Raster
 from geopera_server.raster.layout import BLOCK_PX
 from geopera_server.raster.statistics import BandStatistics
+
+# Tiles are made of whole blocks: a ready file with larger ones would be slow, or heavy, for as long as it lives.
+MAX_READY_BLOCK_PX = 1024
 
 _STATISTICS = ("MINIMUM", "MAXIMUM", "MEAN", "STDDEV", "VALID_PERCENT")
 _PICKING = ("NEAREST", "MODE")
@@ -45,8 +51,12 @@ def band_names(raster: Raster, parts: Parts) -> list[str | None]:
         if moments is not None and len(moments) == dataset.count > 1:
             return [moment.strftime("%Y-%m-%dT%H:%M:%SZ") for moment in moments]
         return [raster.variable] if dataset.count == 1 else [f"{raster.variable}_{number}" for number in dataset.indexes]
-    described_bands = zip(dataset.descriptions, dataset.indexes, strict=True)
-    return [name or dataset.tags(number).get("DESCRIPTION") or None for name, number in described_bands]
+    try:
+        descriptions = dataset.descriptions
+    except UnicodeDecodeError:
+        # Older programs wrote them in the encoding of their place, which the file does not name.
+        return [None] * dataset.count
+    return [name or dataset.tags(at).get("DESCRIPTION") or None for name, at in zip(descriptions, dataset.indexes, strict=True)]
 
 
 def acquired(raster: Raster, parts: Parts) -> datetime | None:
@@ -85,7 +95,7 @@ def ready_statistics(raster: Raster, bundle: Bundle, parts: Parts) -> tuple[Band
         and raster.dtype == dataset.dtypes[0]
         and set(dataset.tag_namespaces()) <= _PLAIN_DOMAINS
     )
-    if not plain or not _overviewed(dataset, bundle):
+    if not plain or not _overviewed(dataset, bundle) or not _in_small_blocks(dataset, parts):
         return None
     found = [_statistics(dataset.tags(number)) for number in dataset.indexes]
     statistics = tuple(each for each in found if each is not None)
@@ -99,12 +109,22 @@ def _overviewed(dataset: Any, bundle: Bundle) -> bool:
     return bool(dataset.overviews(1)) and (not bundle.is_categorical or made_by in _PICKING)
 
 
+def _in_small_blocks(dataset: Any, parts: Parts) -> bool:
+    shapes = list(dataset.block_shapes)
+    for level in range(len(dataset.overviews(1))):
+        with DatasetReader(str(parts.path), driver=["GTiff"], sharing=False, overview_level=level) as overview:
+            shapes += overview.block_shapes
+    return all(max(shape) <= MAX_READY_BLOCK_PX for shape in shapes)
+
+
 def _statistics(tags: dict[str, str]) -> BandStatistics | None:
     if tags.get("STATISTICS_APPROXIMATE") == "YES":
         return None
     try:
         low, high, mean, stddev, percent = (float(tags[f"STATISTICS_{name}"]) for name in _STATISTICS)
     except (KeyError, ValueError):
+        return None
+    if not all(map(math.isfinite, (low, high, mean, stddev, percent))):
         return None
     return BandStatistics(min=low, max=high, mean=mean, stddev=stddev, valid_percent=percent)
 

@@ -1,12 +1,14 @@
 """Runs one piece of work on untrusted files in a process of its own, and ends that process in every case.
 
 The request goes down one pipe as JSON, answers come back over another as lines of JSON: `{"progress": 0.4}`, and at the
-end `{"result": ...}`, `{"refused": code, "reason": ...}`, `{"unwritten": errno}` or `{"crashed": traceback}`.
+end `{"result": ...}`, `{"refused": code, "reason": ...}`, `{"unwritten": errno}`, `{"broken_off": traceback}` for an error that
+no reader should raise over a file, or `{"crashed": traceback}` when the file was not looked at.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import selectors
 import shutil
@@ -27,6 +29,8 @@ from geopera_server.raster.ingest.refusals import KINDS, Damaged, IngestRefused,
 
 if TYPE_CHECKING:
     from geopera_server.raster.cog import Progress, ShouldStop
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -190,6 +194,10 @@ def _ended_silently(process: subprocess.Popen[bytes]) -> dict[str, Any]:
 def _error(answer: dict[str, Any]) -> Exception:
     if "refused" in answer:
         return KINDS.get(answer["refused"], IngestRefused)(answer["reason"])
+    if "broken_off" in answer:
+        # A reader that fails on bytes it did not expect is a fault of ours, yet the customer can only send other bytes.
+        logger.error("reading an upload broke off\n%s", answer["broken_off"])
+        return Damaged("The file cannot be read: something in it is not as its format has it. Write it anew and send that.")
     if "unwritten" in answer:
         return WriteFailed(os.strerror(answer["unwritten"]), answer["unwritten"])
     return WorkerFailed(answer["crashed"])

@@ -71,7 +71,8 @@ def check_kml(parts: Parts) -> None:
     try:
         with parts.path.open("rb") as file:
             parser.ParseFile(file)
-    except xml.parsers.expat.ExpatError as error:
+    # An encoding that Python does not know either is a LookupError.
+    except (xml.parsers.expat.ExpatError, LookupError) as error:
         if "unknown encoding" in str(error):
             raise UnsupportedFormat(f"{parts.name} is in an unusual encoding; save it in UTF-8.") from error
         raise Damaged(f"{parts.name} is truncated or damaged: it is no complete XML ({error}). Send it again.") from error

@@ -52,6 +52,9 @@ def _say(answers: IO[bytes], answer: dict[str, Any]) -> None:
 def _answer(request: dict[str, Any], report: Report) -> dict[str, Any]:
     try:
         _give_up(request)
+    except Exception:  # noqa: BLE001
+        return {"crashed": traceback.format_exc()}
+    try:
         return {"result": _result(request, report)}
     except IngestRefused as refused:
         return {"refused": refused.code, "reason": refused.reason}
@@ -62,7 +65,7 @@ def _answer(request: dict[str, Any], report: Report) -> dict[str, Any]:
     except Exception as error:  # noqa: BLE001
         if isinstance(error, OSError) and error.errno in _UNWRITTEN:
             return {"unwritten": error.errno}
-        return {"crashed": traceback.format_exc()}
+        return {"broken_off": traceback.format_exc()}
 
 
 def _give_up(request: dict[str, Any]) -> None:
