@@ -51,6 +51,25 @@ def test_every_index_parses_and_is_drawn_in_a_colormap_there_is(index):
     assert index.value_range[0] < index.value_range[1]
 
 
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"s2:processing_baseline": "05.11"}, 1 / 3),
+        ({"s2:processing_baseline": "02.14"}, 1 / 5),
+        ({"s2:processing_baseline": "2.14"}, 1 / 5),
+        ({"s2:processing_baseline": "05.11", "earthsearch:boa_offset_applied": True}, 1 / 5),
+        ({"s2:processing_baseline": "N0511"}, 1 / 5),
+        ({}, 1 / 5),
+    ],
+)
+def test_sentinel_2_of_a_baseline_that_shifts_its_numbers_is_shifted_back(told, expected):
+    """Reflectance 0.1 and 0.2 since baseline 04.00 is stored as 2,000 and 3,000."""
+    offer = offer_of(asset(["B04", "B08"]), {"platform": "sentinel-2b", **told})
+    ndvi = parse(offer.picture("ndvi").expression, band_count=2)
+    value, _ = ndvi.evaluate({1: np.array([[2_000.0]]), 2: np.array([[3_000.0]])}, np.array([[True]]))
+    assert value[0, 0] == pytest.approx(expected)
+
+
 def test_an_index_of_reflectance_takes_stored_numbers_to_reflectance():
     pixels = {1: np.array([[400.0]]), 2: np.array([[3_000.0]])}
     valid = np.array([[True]])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from geopera_server.domains.catalog.captures import FoundCapture
-from geopera_server.domains.visualization.bands import ROLES, bands_of, role_of
+from geopera_server.domains.visualization.bands import ROLES, bands_of, role_of, sentinel_2_offset
 from geopera_server.domains.visualization.pictures import pictures
 from geopera_server.domains.visualization.shapes import VisualizationSpec
 
@@ -123,7 +123,9 @@ def _band(
     told = stored[number - 1] if number <= len(stored) else {}
     scale, offset = _number(told, "raster:scale", "scale"), _number(told, "raster:offset", "offset")
     if scale is None:
-        scale, offset = (1.0, 0.0) if family is None or family.scale is None else (family.scale, _offset(family, capture))
+        scale, offset = (1.0, 0.0) if family is None or family.scale is None else (family.scale, family.offset)
+        if family is SENTINEL:
+            offset = sentinel_2_offset(capture.properties)
     resolution = _number(told, "raster:spatial_resolution", "spatial_resolution") or _number(asset, "gsd") or capture.gsd
     return SceneBand(
         role=role,
@@ -134,17 +136,6 @@ def _band(
         scale=scale,
         offset=offset or 0.0,
     )
-
-
-def _offset(family: Family, capture: FoundCapture) -> float:
-    """Returns what is added to scaled numbers: since baseline 04.00 Sentinel-2 stores 1,000 more, unless its host took it off.
-
-    Source: Sentinel-2 Products Specification Document, BOA_ADD_OFFSET.
-    """
-    told = capture.properties
-    kept = told.get("earthsearch:boa_offset_applied", told.get("sentinel:boa_offset_applied")) is not True
-    baseline = str(told.get("s2:processing_baseline") or told.get("sentinel:processing_baseline") or "")
-    return -0.1 if family is SENTINEL and kept and baseline >= "04.00" else family.offset
 
 
 def _is_raster(asset: Mapping[str, Any]) -> bool:

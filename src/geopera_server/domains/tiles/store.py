@@ -36,7 +36,10 @@ _SHOWN = (
     "SELECT i.id, i.organization_id, i.project_id, i.collection_id, i.name, i.description, i.lifecycle_state,"
     " jsonb_build_object('platform', i.properties->'platform', 'constellation', i.properties->'constellation', 'mission',"
     "  i.properties->'mission', 'instruments', i.properties->'instruments', 'geopera:collection',"
-    "  i.properties->'geopera:collection') AS properties,"
+    "  i.properties->'geopera:collection', 's2:processing_baseline', i.properties->'s2:processing_baseline',"
+    "  'sentinel:processing_baseline', i.properties->'sentinel:processing_baseline', 'earthsearch:boa_offset_applied',"
+    "  i.properties->'earthsearch:boa_offset_applied', 'sentinel:boa_offset_applied',"
+    "  i.properties->'sentinel:boa_offset_applied') AS properties,"
     " v.id AS profile_id, v.name AS profile_name, v.type AS profile_type, v.config AS profile_config,"
     " v.asset_key AS profile_asset_key," + _TILES_LEFT + ","
 )

@@ -5,11 +5,16 @@ A role is what a band shows, in the words that STAC calls common names; red edge
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+_SHIFTED_SINCE = 4.0
+SHIFTED_BY = (
+    "s2:processing_baseline", "sentinel:processing_baseline", "earthsearch:boa_offset_applied", "sentinel:boa_offset_applied",
+)  # fmt: skip
 ROLES = (
     "coastal", "blue", "green", "yellow", "red", "rededge1", "rededge2", "rededge3", "nir", "nir08", "nir09", "cirrus",
     "swir16", "swir22", "pan", "lwir11", "lwir12", "vv", "vh", "hh", "hv", "elevation",
@@ -54,18 +59,19 @@ _BGRN, _RGBN = ("blue", "green", "red", "nir"), ("red", "green", "blue", "nir")
 
 # Names and orders from the product guides of ESA, USGS, Planet, Airbus, Maxar and USDA. A name with a platform's title in
 # front of it counts where the platform is told; of the rest only those that nobody else uses.
-SENSORS = (
-    Sensor(
-        title="Sentinel-2",
-        platforms=r"sentinel-?2",
-        names=r"B(0[1-9]|8A|1[0-2])",
-        by_name=_MSI,
-        in_order=(
-            tuple(_MSI.values()),
-            tuple(role for name, role in _MSI.items() if name != "10"),
-        ),
-        scale=0.0001,
+SENTINEL_2 = Sensor(
+    title="Sentinel-2",
+    platforms=r"sentinel-?2",
+    names=r"B(0[1-9]|8A|1[0-2])",
+    by_name=_MSI,
+    in_order=(
+        tuple(_MSI.values()),
+        tuple(role for name, role in _MSI.items() if name != "10"),
     ),
+    scale=0.0001,
+)
+SENSORS = (
+    SENTINEL_2,
     Sensor(
         title="Landsat 8 and 9",
         platforms=r"landsat-?[89]",
@@ -122,12 +128,25 @@ def role_of(word: str) -> str | None:
     return plain if plain in ROLES else _OTHER_SPELLINGS.get(plain)
 
 
+def sentinel_2_offset(properties: Mapping[str, Any]) -> float:
+    """Returns what is added to scaled numbers: since baseline 04.00 Sentinel-2 stores 1,000 more, unless its host took it off.
+
+    Source: Sentinel-2 Products Specification Document, BOA_ADD_OFFSET.
+    """
+    if properties.get("earthsearch:boa_offset_applied", properties.get("sentinel:boa_offset_applied")) is True:
+        return 0.0
+    told = str(properties.get("s2:processing_baseline") or properties.get("sentinel:processing_baseline") or "")
+    return -0.1 if re.fullmatch(r"\d{1,2}(\.\d+)?", told) and float(told) >= _SHIFTED_SINCE else 0.0
+
+
 def bands_of(asset: Mapping[str, Any], properties: Mapping[str, Any] | None = None) -> Bands:
     """Returns what is known of the bands of an asset whose item has these STAC properties."""
     count = int(asset["band_count"] or len(asset["band_names"]) or 1)
     names = tuple(asset["band_names"])
     told = tuple(name for name in names if not re.fullmatch(r"b\d+", name))
     sensor = _sensor_of(platform_of(properties or {}), told or (asset["key"],))
+    if sensor is SENTINEL_2:
+        sensor = dataclasses.replace(sensor, offset=sentinel_2_offset(properties or {}))
     roles: dict[str, int] = {}
     for number, name in enumerate(names, start=1):
         role = _role_by(sensor, name)

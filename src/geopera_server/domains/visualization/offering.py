@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from geopera_server.domains.visualization.bands import Bands, bands_of, platform_of
+from geopera_server.domains.visualization.bands import SHIFTED_BY, Bands, bands_of, platform_of
 from geopera_server.domains.visualization.pictures import pictures_of
 from geopera_server.domains.visualization.shapes import VisualizationSpec
 
@@ -41,6 +41,7 @@ class _Seen(NamedTuple):
     dtype: str
     platform: str
     of_reflectance: bool
+    shift: tuple[Any, ...]
 
 
 def offer_of(asset: Mapping[str, Any], properties: Mapping[str, Any] | None = None) -> Offer:
@@ -54,6 +55,7 @@ def offer_of(asset: Mapping[str, Any], properties: Mapping[str, Any] | None = No
             dtype=asset["dtype"] or "",
             platform=platform_of(properties or {}),
             of_reflectance=_is_reflectance(asset),
+            shift=tuple(_word((properties or {}).get(name)) for name in SHIFTED_BY),
         )
     )
 
@@ -61,7 +63,7 @@ def offer_of(asset: Mapping[str, Any], properties: Mapping[str, Any] | None = No
 @lru_cache(maxsize=REMEMBERED)
 def _offer(seen: _Seen) -> Offer:
     file = {"key": seen.key, "band_names": seen.names, "band_count": seen.band_count}
-    bands = bands_of(file, {"platform": seen.platform})
+    bands = bands_of(file, {"platform": seen.platform, **dict(zip(SHIFTED_BY, seen.shift, strict=True))})
     data_type, colormap = _kind(seen, bands)
     pictures = pictures_of(bands, data_type=data_type, of_reflectance=seen.of_reflectance, colormap=colormap)
     return Offer(bands, tuple(pictures))
@@ -76,6 +78,10 @@ def _kind(seen: _Seen, bands: Bands) -> tuple[str, str | None]:
     if bands.count == 1 and classes and seen.dtype.startswith(("uint", "int")):
         return "categorical", next((_CLASS_WORDS[word] for word in classes if _CLASS_WORDS[word]), None)
     return "raster", None
+
+
+def _word(told: Any) -> Any:
+    return told if isinstance(told, (str, bool)) else None
 
 
 def _is_reflectance(asset: Mapping[str, Any]) -> bool:
