@@ -151,12 +151,15 @@ async def test_tiles_of_a_scene_in_files_of_its_own(server, shared_data):
     url = f"{server.base_url}/v1/op/catalog.tile.render"
     response = await server.http.get(url, params=asked)
     assert response.headers["cache-control"] == "public, max-age=3600"
+    assert response.headers["vary"] == "Accept, Origin"
     picture = pixels(response)
     drawn = picture[..., 3] > 0
     assert 0.3 < drawn.mean() < 0.5
     assert picture[drawn][:, :3].std(axis=0).min() > 20
     again = await server.http.get(url, params=asked, headers={"If-None-Match": response.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
+    weak = {"If-None-Match": f'"other", W/{response.headers["etag"]}'}
+    assert (await server.http.get(url, params=asked, headers=weak)).status_code == 304
     index = pixels(await server.http.get(url, params={**asked, "visualization": "ndvi"}))
     assert (index[..., 3] > 0).mean() == pytest.approx(drawn.mean(), abs=0.01)
     own = {

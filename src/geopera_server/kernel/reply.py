@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
-from geopera_server.kernel.answers import FRESH_FOR_S, Answer, Elsewhere, NotModified, Stream
+from geopera_server.kernel.answers import FRESH_FOR_S, Answer, Elsewhere, Freshness, NotModified, Stream
 from geopera_server.kernel.context import Asked
 from geopera_server.kernel.idempotency import StoredReply
 from geopera_server.kernel.operation import Operation
@@ -69,13 +69,18 @@ def _as_it_is(operation: Operation, result: Answer, asked: Asked) -> Reply:
     if isinstance(result, Elsewhere):
         headers = {"Location": result.url}
         return Reply(status=operation.status, body=dumps(result.body), headers=headers, status_of_get=307)
-    kept = {} if result.etag is None else {"ETag": result.etag, "Cache-Control": f"{result.kept}, max-age={FRESH_FOR_S}"}
+    kept = {} if result.etag is None else _kept(result.etag, result.kept)
     if isinstance(result, NotModified):
         return Reply(status=304, body=b"", headers=kept)
     if _takes_only_json(asked.accept):
         data = base64.b64encode(result.body).decode()
         return Reply(status=operation.status, body=dumps({"media_type": result.media_type, "encoding": "base64", "data": data}))
     return Reply(status=operation.status, body=result.body, media_type=result.media_type, headers={**kept, **result.headers})
+
+
+def _kept(etag: str, kept: Freshness) -> dict[str, str]:
+    # Who takes JSON alone gets another body from the same address, and scripts of other origins get further headers.
+    return {"ETag": etag, "Cache-Control": f"{kept}, max-age={FRESH_FOR_S}", "Vary": "Accept, Origin"}
 
 
 def _takes_only_json(accept: str) -> bool:
