@@ -253,3 +253,15 @@ async def test_tiles_for_fine_screens_have_twice_the_pixels(server, scene):
     assert fine.content == asked.content
     assert plain.headers["etag"] != fine.headers["etag"]
     assert problem_of(await server.http.get(f"{base}.png?size=300", headers=auth(server.home)))["status"] == 422
+
+
+async def test_a_page_elsewhere_reads_parts_of_files_and_tiles(server, scene):
+    [asset] = (await server.home.op("items.list_assets", {"item_id": scene["id"]}))["assets"]
+    link = await server.home.op("items.asset.download", {"item_id": scene["id"], "asset_id": asset["id"]})
+    page = {"Origin": "https://maps.example"}
+    asked = {**page, "Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "range,if-none-match"}
+    assert (await server.http.options(link["url"], headers=asked)).status_code == 200
+    part = await server.http.get(link["url"], headers={**page, "Range": "bytes=0-1023"})
+    assert (part.status_code, part.headers["access-control-allow-origin"]) == (206, "*")
+    shown = part.headers["access-control-expose-headers"]
+    assert {"Content-Range", "Accept-Ranges", "ETag"} <= set(shown.split(", "))

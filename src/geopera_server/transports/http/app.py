@@ -30,12 +30,15 @@ CALLERS_HEADERS = (
     "Authorization",
     "Content-Type",
     "Content-Range",
+    "Range",
+    "If-None-Match",
     "Accept",
     "X-API-Key",
     "Idempotency-Key",
     "X-Organization-Id",
     "X-Request-Id",
 )
+FILE_HEADERS = ("Accept-Ranges", "Content-Range")
 
 
 def make_app(kernel: Kernel, registry: Registry, *, max_body_bytes: int, more_routes: Sequence[BaseRoute] = ()) -> ASGIApp:
@@ -65,7 +68,7 @@ def _everything_else(documents: Documents, more_routes: Sequence[BaseRoute]) -> 
                 allow_origins=["*"],
                 allow_methods=["GET", "POST", "PATCH", "PUT", "DELETE"],
                 allow_headers=list(CALLERS_HEADERS),
-                expose_headers=[*OUR_HEADERS, *UPLOAD_HEADERS],
+                expose_headers=[*OUR_HEADERS, *UPLOAD_HEADERS, *FILE_HEADERS],
                 max_age=86_400,
             ),
             Middleware(Crashes),
