@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from geopera_server.app import House
 from geopera_server.demo.imagery import DemoImagery, build_demo_imagery
-from geopera_server.demo.seeding import Demo, seed_demo
+from geopera_server.demo.seeding import ARCHIVE_HOST, Demo, seed_demo
 from geopera_server.demo.walk import walk
 
 
@@ -41,5 +41,7 @@ def how_to_go_on(demo: Demo, *, serving: bool) -> str:
     return (
         f"   {demo.base_url}/openapi.json lists every operation. Try one:\n"
         f"   curl -s {demo.base_url}/v1/op/orders.list -H 'X-API-Key: {demo.api_key}'\n"
+        f"   {demo.base_url}/v1/op/catalog.provider.samples?provider={ARCHIVE_HOST} needs no key; open its thumbnail_url.\n"
+        "   docs/library.md goes on from here: upload a file, see it on a map, find it, share it.\n"
         "   Stop with Ctrl-C."
     )
