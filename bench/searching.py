@@ -46,6 +46,8 @@ TIME = "2021-01-01T00:00:00Z/2021-12-31T23:59:59Z"
 PROPERTY = {"op": "=", "args": [{"property": "naip:state"}, "co"]}
 CLOUDLESS = {"op": "<=", "args": [{"property": "gsd"}, 0.6]}
 
+SEALED = 1_000_000_000
+
 READ_PARQUET = """
 import json, sys, datetime, pyarrow.parquet as parquet, shapely
 for row in parquet.read_table(sys.argv[1]).to_pylist():
@@ -70,11 +72,11 @@ INSERT_ASSET = (
     "INSERT INTO asset (id, organization_id, project_id, item_id, key, title, href, external, media_type, roles, file_name,"
     " file_size_bytes, band_names, created_at, updated_at) VALUES (%s, %s, %s, %s, %s, %s, %s, true, %s, %s, %s, 0, %s, now(), now())"
 )
-# As the sealer leaves it, so that features may be kept.
+# As the sealer leaves it, so that features may be kept and nobody is still sealing while searches are timed.
 INSERT_LINEAGE = (
     "INSERT INTO lineage_record (organization_id, invocation_id, operation_id, principal_type, kind, entity_type, entity_id,"
-    " digest_after, recorded_at, record_digest, hash) VALUES (%s, gen_random_uuid(), 'bench', 'service', 'edge', 'item', %s, 'x',"
-    " now(), 'x', repeat('0', 64))"
+    " digest_after, recorded_at, record_digest, seq, prev_hash, hash) VALUES (%s, gen_random_uuid(), 'bench', 'service', 'edge',"
+    " 'item', %s, 'x', now(), 'x', %s, repeat('0', 64), repeat('0', 64))"
 )
 CLONE = """
 WITH shift AS (
@@ -102,8 +104,9 @@ WITH shift AS (
       JOIN asset a ON a.item_id = s.id
 )
 INSERT INTO lineage_record (organization_id, invocation_id, operation_id, principal_type, kind, entity_type, entity_id,
-                            digest_after, recorded_at, record_digest, hash)
-SELECT organization_id, gen_random_uuid(), 'bench', 'service', 'edge', 'item', id::text, 'x', now(), 'x', repeat('0', 64) FROM made
+                            digest_after, recorded_at, record_digest, seq, prev_hash, hash)
+SELECT organization_id, gen_random_uuid(), 'bench', 'service', 'edge', 'item', id::text, 'x', now(), 'x',
+       2000000000 + %(first)s * 100000 + row_number() OVER (), repeat('0', 64), repeat('0', 64) FROM made
 """
 
 
@@ -158,7 +161,7 @@ def load(dsn: str, place: Place, found: list[dict]) -> None:
                 files.append((new_id(), home["organization"], home["project"], rows[-1]["id"], key, *kept))
         cursor.executemany(INSERT_ITEM, rows)
         cursor.executemany(INSERT_ASSET, files)
-        cursor.executemany(INSERT_LINEAGE, [(home["organization"], row["id"]) for row in rows])
+        cursor.executemany(INSERT_LINEAGE, [(home["organization"], row["id"], SEALED + n) for n, row in enumerate(rows)])
 
 
 def grow(dsn: str, times_before: int, times: int) -> None:
@@ -228,13 +231,13 @@ async def measured(server: Serving, size: int) -> dict[tuple[str, int], float]:
         for name, width, more in KINDS:
             for limit in (10, 100):
                 mine, peers = [], []
-                for number in range(ROUNDS + 1):
-                    dice = random.Random(number)
+                for _round in range(ROUNDS + 1):
+                    dice = random.Random(limit)
                     bodies = [orjson.dumps(search(dice, width, limit, **more)) for _ in range(SEARCHES)]
                     mine.append(await rate(ours, bodies))
                     if theirs is not None:
                         peers.append(await rate(theirs, bodies[:20]))
-                # The first round makes the features that the others find.
+                # The first round makes the features that the others find kept.
                 found[name, limit] = statistics.median(mine[1:])
                 show(size, name, limit, found[name, limit], statistics.median(peers[1:]) if peers else None)
     return found
