@@ -52,6 +52,7 @@ STATUS_OF_CODE = {
     "retention_expired": 410,
     "share_expired": 410,
     "quotation_expired": 410,
+    "request_timeout": 408,
     "body_too_large": 413,
     "range_not_satisfiable": 416,
     "invalid_input": 422,
@@ -119,6 +120,10 @@ class Conflict(OperationError):
 
 class Gone(OperationError):
     default_code = "expired"
+
+
+class TimedOut(OperationError):
+    default_code = "request_timeout"
 
 
 class TooLarge(OperationError):

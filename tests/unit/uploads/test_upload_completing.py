@@ -285,3 +285,16 @@ async def test_nothing_of_an_open_upload_is_an_orphan(idle_server, project_id, t
     assert await orphans() == set()
     await idle_server.sql("UPDATE job SET state = 'done'")
     assert await orphans() == objects_below(tmp_path)
+
+
+async def test_without_room_to_look_at_files_they_are_kept(home, server, project_id, tiff, monkeypatch):
+    upload_id = await begun(home, project_id)
+    await sent(server, upload_id, {"a.tif": tiff})
+
+    def full(*_args, **_kwargs):
+        raise WriteFailed("no room", 28)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ingest, "inspect", full)
+        assert await home.refused("uploads.complete", {"upload_id": upload_id}) == (503, "worker_unavailable")
+    assert (await home.op("uploads.complete", {"upload_id": upload_id}))["status"] == "completed"

@@ -12,6 +12,7 @@ import pytest
 
 from geopera_server.domains.uploads import receiving
 from geopera_server.domains.uploads.granting import Grant, address
+from geopera_server.transports.http import uploads
 from geopera_server.values.ids import new_id
 from support.serving import problem_of
 from support.uploads import TIFF, address_of, begun, objects_below, put, reserved
@@ -361,3 +362,93 @@ async def test_browsers_may_send_parts(server, home, project_id):
     assert asked.status_code == 200, asked.text
     part = await put(server.http, url, b"xx", Content_Range="bytes 0-1/4", Origin="https://app.example")
     assert "Range" in part.headers["access-control-expose-headers"]
+
+
+async def test_files_that_come_at_once_share_what_was_declared(server, home, project_id, tmp_path):
+    upload_id = await begun(home, project_id, total_bytes=1_000, file_count=2)
+    urls = [await address_of(home, upload_id, name) for name in ("a.tif", "b.tif")]
+    ready, go_on = asyncio.Semaphore(0), asyncio.Event()
+
+    async def held():
+        yield b"x" * 500
+        ready.release()
+        await go_on.wait()
+        yield b"x" * 500
+
+    putting = [asyncio.create_task(put(server.http, url, held())) for url in urls]
+    await ready.acquire()
+    await ready.acquire()
+    go_on.set()
+    answers = sorted(response.status_code for response in await asyncio.gather(*putting))
+    assert answers == [200, 413]
+    assert len(objects_below(tmp_path)) == 1
+
+
+async def test_whoever_joins_second_finds_the_file_complete(server, home, project_id, tmp_path):
+    url = await address_of(home, await begun(home, project_id), FILE)
+    data = random_bytes(1_000)
+    assert (await put(server.http, url, data[:500], Content_Range="bytes 0-499/1000")).status_code == 308
+    real, joining, go_on = server.house.store.put_stream, asyncio.Event(), asyncio.Event()
+
+    async def held(path, chunks, **more):
+        if "/raw/" in path and not joining.is_set():
+            joining.set()
+            await go_on.wait()
+        return await real(path, chunks, **more)
+
+    server.house.store.put_stream = held
+    first = asyncio.create_task(put(server.http, url, data[500:], Content_Range="bytes 500-999/1000"))
+    await joining.wait()
+    # The sender has lost patience and asks how far it got.
+    second = await put(server.http, url, b"", Content_Range="bytes */1000")
+    go_on.set()
+    for response in (second, await first):
+        assert (response.status_code, response.json()["checksum_sha256"]) == (200, hashlib.sha256(data).hexdigest())
+    assert len(objects_below(tmp_path)) == 1
+
+
+async def test_bytes_without_end_are_stopped_when_there_is_no_room(server, home, project_id, tmp_path, monkeypatch):
+    monkeypatch.setattr(receiving, "ASKED_EVERY_BYTES", 100_000)
+    await server.sql("UPDATE plan SET included = included || '{\"storage_bytes\": 500000}', overage = '{}'")
+    url = await address_of(home, await begun(home, project_id), FILE)
+    real, taken = server.house.store.put_stream, []
+
+    async def counted(path, chunks, **more):
+        async def passing():
+            async for chunk in chunks:
+                taken.append(len(chunk))
+                yield chunk
+
+        return await real(path, passing(), **more)
+
+    server.house.store.put_stream = counted
+
+    async def much():
+        for _ in range(400):
+            yield bytes(50_000)
+
+    refused = await put(server.http, url, much())
+    assert (refused.status_code, problem_of(refused)["code"]) == (402, "storage_quota_exceeded")
+    assert sum(taken) < 1_000_000
+    assert objects_below(tmp_path) == set()
+
+
+async def test_a_silent_sender_is_not_waited_for(server, home, project_id, monkeypatch, tmp_path):
+    monkeypatch.setattr(uploads, "IDLE_S", 0.05)
+    url = httpx.URL(await address_of(home, await begun(home, project_id), FILE))
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    head = f"PUT {url.raw_path.decode()} HTTP/1.1\r\nHost: {url.host}\r\nContent-Type: {TIFF}\r\nContent-Length: 9\r\n\r\nxx"
+    writer.write(head.encode())
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b'"request_timeout"' in answer
+    writer.close()
+    await writer.wait_closed()
+    assert objects_below(tmp_path) == set()
+
+
+async def test_packed_bytes_are_not_taken_for_the_file(server, home, project_id):
+    url = await address_of(home, await begun(home, project_id), FILE)
+    refused = await put(server.http, url, b"x", Content_Encoding="gzip")
+    assert (refused.status_code, problem_of(refused)["code"]) == (422, "invalid_input")

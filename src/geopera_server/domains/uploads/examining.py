@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime as Time  # noqa: N812  (a field has that name)
@@ -22,10 +23,12 @@ from geopera_server.domains.uploads.store import files
 from geopera_server.domains.uploads.unpacking import brought, inspected, loaded, workplace
 from geopera_server.kernel.context import Outside
 from geopera_server.kernel.crashing import crash_point
-from geopera_server.kernel.errors import Conflict, InvalidInput
+from geopera_server.kernel.errors import Conflict, InvalidInput, Unavailable
 from geopera_server.kernel.geometry import read_time
 from geopera_server.kernel.principal import service
 from geopera_server.ports.store import ObjectMissing
+
+logger = logging.getLogger(__name__)
 
 
 class CompletedFile(BaseModel):
@@ -169,25 +172,25 @@ def _check_sums(upload: Row, known: Sequence[Row], claimed: Sequence[CompletedFi
 async def _pieces(outside: Outside, upload: Row, known: Sequence[Row], hints: Mapping[str, Any]) -> list[Piece]:
     """Returns what the files are together, or where they are several things, what each of those is."""
     await loaded()
-    from geopera_server.raster.ingest.refusals import Ambiguous, IngestRefused  # noqa: PLC0415
+    from geopera_server.raster.errors import WriteFailed  # noqa: PLC0415
+    from geopera_server.raster.ingest.refusals import IngestRefused  # noqa: PLC0415
 
-    async with workplace(outside.ports.scratch) as scratch:
-        try:
+    try:
+        async with workplace(outside.ports.scratch) as scratch:
             paths = await brought(outside.ports.store, known, scratch / "in")
-        except ObjectMissing as error:
-            raise _replaced() from error
-        looking = _Looking(upload, known, paths, hints, scratch)
-        groups = rules.grouped([file["file_name"] for file in known])
-        try:
-            try:
-                return [await looking.at([file["file_name"] for file in known])]
-            except Ambiguous:
-                if len(groups) == 1:
-                    raise
-                return [await looking.at(names) for names in groups]
-        except IngestRefused as error:
-            await _note(outside, upload, status="reviewing", error_message=error.reason, error_step="detecting")
-            raise InvalidInput(error.reason, loc=("upload_id",), reason=error.code) from error
+            return await _Looking(upload, known, paths, hints, scratch).at_all()
+    except ObjectMissing as error:
+        raise _replaced() from error
+    except IngestRefused as error:
+        await _note(outside, upload, status="reviewing", error_message=error.reason, error_step="detecting")
+        raise InvalidInput(error.reason, loc=("upload_id",), reason=error.code) from error
+    except (OSError, WriteFailed) as error:
+        logger.warning("there is no place to look at upload %s", upload["id"], exc_info=error)
+        raise Unavailable(
+            "The server has no room to look at the files now. They are kept: complete the upload again later.",
+            code="worker_unavailable",
+            retry_after_s=300,
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -199,6 +202,19 @@ class _Looking:
     paths: Sequence[Path]
     hints: Mapping[str, Any]
     scratch: Path
+
+    async def at_all(self) -> list[Piece]:
+        """Returns what all files are together, or where they are several things, what each group of them is."""
+        from geopera_server.raster.ingest.refusals import Ambiguous  # noqa: PLC0415
+
+        names = [file["file_name"] for file in self.known]
+        try:
+            return [await self.at(names)]
+        except Ambiguous:
+            groups = rules.grouped(names)
+            if len(groups) == 1:
+                raise
+            return [await self.at(group) for group in groups]
 
     async def at(self, names: Sequence[str]) -> Piece:
         """Returns what these files are together; raises IngestRefused."""

@@ -8,8 +8,7 @@ stored one by one, so a transfer goes on where it broke off, from whichever proc
 from __future__ import annotations
 
 import hashlib
-import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,19 +18,21 @@ import orjson
 from geopera_server.domains.uploads import rules
 from geopera_server.domains.uploads.granting import Grant
 from geopera_server.domains.uploads.operations import receiving as steps
-from geopera_server.domains.uploads.operations.receiving import Transfer
+from geopera_server.domains.uploads.operations.receiving import Transfer, too_large
 from geopera_server.domains.uploads.store import files
 from geopera_server.kernel.crashing import crash_point
-from geopera_server.kernel.errors import Conflict, InvalidInput, OperationError, TooLarge
+from geopera_server.kernel.errors import Conflict, InvalidInput, OperationError
 from geopera_server.kernel.operation import Handler, operation_of
 from geopera_server.kernel.pipeline import Call, Kernel
 from geopera_server.kernel.principal import service
+from geopera_server.ports.store import ObjectMissing
 from geopera_server.values.ids import new_id
-
-logger = logging.getLogger(__name__)
 
 PIECE_BYTES = 16 * 1024 * 1024
 """A part is stored in pieces of this size; a connection that breaks loses no more than the one that was coming."""
+
+ASKED_EVERY_BYTES = 256 * 1024 * 1024
+"""After so many bytes of a file it is asked again whether the session is open and the quota has room for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +64,16 @@ class Part:
 
 @dataclass(slots=True)
 class _Measured:
-    """Passes bytes on, measuring them; raises TooLarge as soon as there are more than may come."""
+    """Passes bytes on, measuring them; raises TooLarge as soon as there are more than may come.
+
+    `still_welcome` is asked now and then, and raises what makes the rest of the bytes useless.
+    """
 
     chunks: AsyncIterator[bytes]
     limit_bytes: int
+    still_welcome: Callable[[int], Awaitable[object]]
     size_bytes: int = 0
+    _asked_at: int = 0
     _sha256: Any = field(default_factory=hashlib.sha256)
     _crc32c: Any = field(default_factory=google_crc32c.Checksum)
 
@@ -76,6 +82,9 @@ class _Measured:
             self.size_bytes += len(chunk)
             if self.size_bytes > self.limit_bytes:
                 raise too_large(self.limit_bytes)
+            if self.size_bytes - self._asked_at >= ASKED_EVERY_BYTES:
+                self._asked_at = self.size_bytes
+                await self.still_welcome(self.size_bytes)
             self._sha256.update(chunk)
             self._crc32c.update(chunk)
             crash_point("upload-in-put")
@@ -103,14 +112,6 @@ class _UntilBroken:
                 yield chunk
         except Exception as error:  # noqa: BLE001  (raised again by whoever has kept what came)
             self.broken = error
-
-
-def too_large(limit_bytes: int) -> TooLarge:
-    """Returns the refusal of more bytes than a file may have."""
-    return TooLarge(
-        f"This file may have {limit_bytes:,} bytes: no more were declared for the upload, or the plan lets one upload have no"
-        " more. Begin another upload with the size it has, or change to a larger plan."
-    )
 
 
 class Receiver:
@@ -155,12 +156,27 @@ class Receiver:
         return Partial(received_bytes=received)
 
     async def joined(self, transfer: Transfer) -> Whole:
-        """Makes the file of its parts, which are all there."""
+        """Makes the file of its parts, which are all there.
+
+        A client that lost patience may have it done twice at once; whoever is second finds the file complete.
+        """
         async with self._kernel.pool.connection() as conn:
             parts = await files.parts_of(conn, self._grant.organization_id, str(transfer["transfer_id"]))
-        return await self._stored(
-            transfer, self._read(parts), expected_bytes=transfer["received_bytes"], transfer_id=transfer["transfer_id"]
-        )
+        try:
+            return await self._stored(
+                transfer, self._read(parts), expected_bytes=transfer["received_bytes"], transfer_id=transfer["transfer_id"]
+            )
+        except (ObjectMissing, Conflict):
+            stands = await self.opened()
+            if stands["transfer_id"] is not None or stands["size_bytes"] != transfer["received_bytes"]:
+                raise steps.overtaken() from None
+            return Whole(
+                file_name=stands["file_name"],
+                object_path=stands["object_path"],
+                size_bytes=stands["size_bytes"],
+                sha256=str(stands["sha256"]),
+                crc32c=str(stands["crc32c"]),
+            )
 
     @staticmethod
     def _check(transfer: Transfer, part: Part) -> None:
@@ -224,14 +240,14 @@ class Receiver:
         transfer_id: str | None = None,
     ) -> Whole:
         path = f"{transfer['folder']}/raw/{new_id()}/{rules.plain_name(transfer['file_name'])}"
-        measured = _Measured(chunks, transfer["limit_bytes"])
+        measured = _Measured(chunks, transfer["limit_bytes"], lambda size_bytes: self.opened(expected_bytes=size_bytes))
         await self._store.put_stream(path, aiter(measured), expected_bytes=expected_bytes)
         crash_point("upload-put-stored")
         sums = measured.sums()
         told = await self._told(steps.stored, {"path": path, "transfer_id": transfer_id, **sums}, path)
         crash_point("upload-put-committed")
         await self._forget(told["replaced"])
-        return Whole(file_name=transfer["file_name"], object_path=told["object_path"], **sums)
+        return Whole(file_name=transfer["file_name"], object_path=transfer["object_path"], **sums)
 
     async def _told(self, step: Handler, given: Mapping[str, Any], path: str) -> Any:
         """Tells the session of a stored object; one that it does not take is removed again."""

@@ -6,7 +6,9 @@ import asyncio
 import importlib
 import os
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,11 @@ from geopera_server.ports.store import ObjectStore
 
 if TYPE_CHECKING:
     from geopera_server.raster.ingest import Inspection
+
+
+# Looking at a bad file may take minutes. Threads of its own, so that nothing else waits for one; more would only share the
+# processors among their workers.
+_LOOKING = ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1), thread_name_prefix="inspect")
 
 
 @asynccontextmanager
@@ -48,7 +55,11 @@ async def inspected(
     scratch: Path,
     should_stop: Callable[[], bool] | None = None,
 ) -> Inspection:
-    """Returns what files are that belong together; `given` may hold epsg and variable. Raises IngestRefused."""
+    """Returns what files are that belong together; `given` may hold epsg and variable. Raises IngestRefused or WriteFailed.
+
+    Cancelling it ends the process that looks at them.
+    """
+    left = threading.Event()
 
     def inspection() -> Inspection:
         from geopera_server.raster import ingest  # noqa: PLC0415
@@ -59,7 +70,10 @@ async def inspected(
             variable=given.get("variable"),
             is_categorical=is_categorical,
             scratch=scratch,
-            should_stop=should_stop,
+            should_stop=lambda: left.is_set() or (should_stop is not None and should_stop()),
         )
 
-    return await asyncio.to_thread(inspection)
+    try:
+        return await asyncio.get_running_loop().run_in_executor(_LOOKING, inspection)
+    finally:
+        left.set()

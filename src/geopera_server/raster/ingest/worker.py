@@ -54,6 +54,10 @@ def _answer(request: dict[str, Any], report: Report) -> dict[str, Any]:
         _give_up(request)
     except Exception:  # noqa: BLE001
         return {"crashed": traceback.format_exc()}
+    return _answer_read(request, report)
+
+
+def _answer_read(request: dict[str, Any], report: Report) -> dict[str, Any]:
     try:
         return {"result": _result(request, report)}
     except IngestRefused as refused:

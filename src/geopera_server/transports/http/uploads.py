@@ -7,6 +7,7 @@ is complete. After a broken connection ask, and go on behind the answer.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 
@@ -18,7 +19,7 @@ from geopera_server.domains.uploads import rules
 from geopera_server.domains.uploads.granting import PATH, opened
 from geopera_server.domains.uploads.operations.receiving import Transfer
 from geopera_server.domains.uploads.receiving import Part, Partial, Receiver, Whole
-from geopera_server.kernel.errors import InvalidInput, OperationError, Unavailable
+from geopera_server.kernel.errors import InvalidInput, OperationError, TimedOut, Unavailable
 from geopera_server.kernel.pipeline import Kernel
 from geopera_server.ports.store import StoreFull
 from geopera_server.transports.http.calls import DISCARDED_BYTES
@@ -28,6 +29,9 @@ from geopera_server.values.encoding import dumps
 
 RESUME = 308
 UPLOAD_HEADERS = ("Range", "ETag", "X-Checksum-CRC32C", "X-Checksum-SHA256")
+# A sender that is silent for longer has gone, or means to hold the connection.
+IDLE_S = 60.0
+DISCARDING_S = 30.0
 _PART = re.compile(r"bytes\s+(\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 _ASKED = re.compile(r"bytes\s+\*/(\d{1,18}|\*)")
 
@@ -51,12 +55,16 @@ class Uploads:
             return Response(status_code=400)
         except StoreFull:
             refusal: OperationError = Unavailable(
-                "The server has no room to store this file now. Send it again later.", retry_after_s=300
+                "The server has no room to store this file now. Send it again later.",
+                code="worker_unavailable",
+                retry_after_s=300,
             )
         except OperationError as error:
             refusal = error
-        await _discard(request)
-        return problem_response(refusal, request.state.invocation_id)
+        response = problem_response(refusal, request.state.invocation_id)
+        if isinstance(refusal, TimedOut) or not await _all_read(request):
+            response.headers["Connection"] = "close"
+        return response
 
     async def _answer(self, request: Request) -> Response:
         grant = opened(self._kernel.links, request.path_params["token"], now())
@@ -69,6 +77,11 @@ class Uploads:
                 f"The address was signed for Content-Type {grant.content_type}. Send that, or ask uploads.signed_url for"
                 " another address.",
                 loc=("Content-Type",),
+            )
+        coding = request.headers.get("content-encoding", "identity")
+        if coding.strip().lower() != "identity":
+            raise InvalidInput(
+                "Files are stored as they come. Send this one without Content-Encoding, or zipped.", loc=("Content-Encoding",)
             )
         if header is None:
             expected = _content_length(request)
@@ -121,24 +134,38 @@ def _part(header: str) -> Part:
 
 def _content_length(request: Request) -> int | None:
     declared = request.headers.get("content-length", "")
-    return int(declared) if declared.isdigit() and len(declared) < 19 else None
+    return int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 19 else None
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:
-    async for chunk in request.stream():
+    """Yields the body; raises TimedOut for a sender that falls silent."""
+    coming = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout(IDLE_S):
+                chunk = await anext(coming, None)
+        except TimeoutError:
+            raise TimedOut(f"Nothing came for {IDLE_S:.0f} seconds. Send it again, or go on where it broke off.") from None
+        if chunk is None:
+            return
         if chunk:
             yield chunk
 
 
-async def _discard(request: Request) -> None:
+async def _all_read(request: Request) -> bool:
     """Reads on what is still coming, if it is not too much: many clients read no answer before they have sent everything."""
     left = DISCARDED_BYTES
+    if (_content_length(request) or 0) > left:
+        return False
     try:
-        if (_content_length(request) or 0) > left:
-            return
-        async for chunk in request.stream():
-            left -= len(chunk)
-            if left < 0:
-                return
-    except (ClientDisconnect, RuntimeError):
-        return
+        async with asyncio.timeout(DISCARDING_S):
+            async for chunk in request.stream():
+                left -= len(chunk)
+                if left < 0:
+                    return False
+    except (ClientDisconnect, TimeoutError):
+        return False
+    except RuntimeError:
+        # It has been read to its end before.
+        return True
+    return True

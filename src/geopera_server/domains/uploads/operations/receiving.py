@@ -13,7 +13,7 @@ from geopera_server.domains.uploads.reserving import reserve_for
 from geopera_server.domains.uploads.store import files, sessions
 from geopera_server.domains.usage.quota import require_storage
 from geopera_server.kernel.context import Context
-from geopera_server.kernel.errors import Conflict, NotFound
+from geopera_server.kernel.errors import Conflict, NotFound, TooLarge
 from geopera_server.kernel.operation import operation
 from geopera_server.values.ids import new_id
 
@@ -35,6 +35,7 @@ class Transfer(TypedDict):
     """Where a file's bytes go, how many may come, and how far they have come; `size_bytes` is of the file as it is stored."""
 
     file_name: str
+    object_path: str
     folder: str
     limit_bytes: int
     size_bytes: int | None
@@ -54,15 +55,14 @@ async def open_transfer(ctx: Context, given: OpenTransferInput) -> Transfer:
     rules.require_open(upload)
     known = await files.files_of(ctx.conn, ctx.organization_id, upload["id"])
     file = _file(known, given.file_id)
-    others = [each for each in known if each["id"] != file["id"]]
     if not upload["total_bytes"] and given.expected_bytes is not None:
-        wanted = sum(map(rules.weight, others)) + given.expected_bytes
+        wanted = sum(rules.weight(each) for each in known if each["id"] != file["id"]) + given.expected_bytes
         await require_storage(ctx.conn, ctx.organization_id, wanted - upload["reserved_bytes"])
-    plan_bytes = await plan_limit(ctx.conn, ctx.organization_id, "max_upload_bytes")
     return Transfer(
         file_name=file["file_name"],
+        object_path=rules.object_path(upload, file["file_name"]),
         folder=rules.folder_of(upload),
-        limit_bytes=rules.room_for(upload, others, plan_bytes=plan_bytes),
+        limit_bytes=await _room(ctx, upload, known, file["id"]),
         size_bytes=file["size_bytes"],
         sha256=file["sha256"],
         crc32c=file["crc32c"],
@@ -83,9 +83,8 @@ class StoredFile(FileOfUpload):
 
 
 class Received(TypedDict):
-    """A file as it has come; the objects that it replaces, which nobody needs any more."""
+    """The objects that a file replaces, which nobody needs any more."""
 
-    object_path: str
     replaced: list[str]
 
 
@@ -94,13 +93,13 @@ async def stored(ctx: Context, given: StoredFile) -> Received:
     """Makes a stored object the file, in place of what it was before, and keeps the session from ending by itself."""
     upload, file = await _open_file(ctx, given)
     if given.transfer_id is not None and file["transfer_id"] != given.transfer_id:
-        raise _overtaken()
+        raise overtaken()
     replaced = await files.forget_parts(ctx.conn, ctx.organization_id, file["id"])
     replaced += [file["stored_path"]] if file["stored_path"] else []
     row = {**given.model_dump(), "organization_id": ctx.organization_id, "at": ctx.now}
     await files.set_stored(ctx.conn, row)
-    await _received(ctx, upload)
-    return Received(object_path=rules.object_path(upload, file["file_name"]), replaced=replaced)
+    await _received(ctx, upload, file["id"])
+    return Received(replaced=replaced)
 
 
 class BegunTransfer(FileOfUpload):
@@ -125,7 +124,7 @@ async def begin(ctx: Context, given: BegunTransfer) -> Begun:
     await files.begin_transfer(
         ctx.conn, ctx.organization_id, file["id"], transfer_id=transfer_id, total_bytes=given.total_bytes
     )
-    await _received(ctx, upload)
+    await _received(ctx, upload, file["id"])
     return Begun(transfer_id=transfer_id, replaced=replaced)
 
 
@@ -150,8 +149,8 @@ async def part(ctx: Context, given: StoredPart) -> PartReceived:
     """Adds a stored part to its transfer; refuses one that is not the next, because another sender was faster."""
     upload, file = await _open_file(ctx, given)
     if not await files.add_part(ctx.conn, {**given.model_dump(), "organization_id": ctx.organization_id}):
-        raise _overtaken()
-    await _received(ctx, upload)
+        raise overtaken()
+    await _received(ctx, upload, file["id"])
     return PartReceived(received_bytes=file["received_bytes"] + given.size_bytes)
 
 
@@ -170,13 +169,34 @@ def _file(known: list[Row], file_id: str) -> Row:
     return found
 
 
-async def _received(ctx: Context, upload: Row) -> None:
-    """Makes the session hold what has come, and moves on the moment at which it would end by itself."""
+async def _room(ctx: Context, upload: Row, known: list[Row], file_id: str) -> int:
+    """Returns how many bytes one of the files may have."""
+    plan_bytes = await plan_limit(ctx.conn, ctx.organization_id, "max_upload_bytes")
+    return rules.room_for(upload, (each for each in known if each["id"] != file_id), plan_bytes=plan_bytes)
+
+
+async def _received(ctx: Context, upload: Row, file_id: str) -> None:
+    """Makes the session hold what has come, and moves on the moment at which it would end by itself.
+
+    Raises TooLarge: while this file came, another may have taken its room.
+    """
     known = await files.files_of(ctx.conn, ctx.organization_id, upload["id"])
+    limit_bytes = await _room(ctx, upload, known, file_id)
+    if rules.weight(_file(known, file_id)) > limit_bytes:
+        raise too_large(limit_bytes)
     await reserve_for(ctx, upload, known)
     come = sum((file["size_bytes"] or 0) if file["transfer_id"] is None else file["received_bytes"] for file in known)
     await sessions.move_on(ctx.conn, upload, {"bytes": come, "at": ctx.now, "expires_at": rules.idle_until(ctx.now)})
 
 
-def _overtaken() -> Conflict:
+def too_large(limit_bytes: int) -> TooLarge:
+    """Returns the refusal of more bytes than a file may have."""
+    return TooLarge(
+        f"This file may have {limit_bytes:,} bytes: no more were declared for the upload, or the plan lets one upload have no"
+        " more. Begin another upload with the size it has, or change to a larger plan."
+    )
+
+
+def overtaken() -> Conflict:
+    """Returns the refusal of what another sender has made useless."""
     return Conflict("Another sender has begun or continued this file meanwhile. Ask how far it has come, and go on from there.")
