@@ -126,6 +126,11 @@ async def test_each_item_has_the_area_and_licence_it_was_bought_with(server, sha
     assert [item["properties"]["geopera:license_type"] for item in items] == ["standard", "extended"]
     assert items[0]["bbox"][2] == pytest.approx(middle)
     assert items[1]["bbox"][0] == pytest.approx(middle)
+    for item_id in ended["itemIds"]:
+        shown = await server.home.op("visualization.profiles.list", {"item_id": item_id})
+        assert shown["total"] > 0
+        full = (await server.home.op("items.get", {"item_id": item_id}))["item"]
+        assert full["default_profile_id"] == shown["default_id"] is not None
 
 
 async def test_overlap_inside_a_group_is_paid_once(quiet, shared_data):

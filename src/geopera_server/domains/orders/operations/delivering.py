@@ -16,6 +16,7 @@ from geopera_server.domains.orders import rules, store
 from geopera_server.domains.orders.cart import share_of
 from geopera_server.domains.orders.operations.reading import order_row
 from geopera_server.domains.orders.presenting import as_event_data, as_order, order_state
+from geopera_server.domains.visualization.profiles import auto_profiles
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.crashing import crash_point
 from geopera_server.kernel.errors import Conflict, NotFound
@@ -64,6 +65,7 @@ async def register(ctx: Context, given: DeliveredCapture) -> DeliveryOutcome:
         [NewAsset(**asset) for asset in given.assets],
         parents=[("order", order["id"]), rules.capture_node(capture["host"], capture["capture_id"])],
     )
+    await auto_profiles(ctx, item, given.assets)
     await progressed(ctx.conn, given.job_id, given.attempt)
     await store.mark_delivered(ctx.conn, ctx.organization_id, order["id"], given.position, item_id=item["id"], at=ctx.now)
     waiting = [each for each in captures if each["delivered_at"] is None and each["position"] != given.position]
