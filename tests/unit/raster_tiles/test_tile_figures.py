@@ -85,14 +85,23 @@ def test_nothing_valid_is_said(make_raster, bolzano):
 
 def test_a_raster_says_what_its_tiles_need(sentinel2, dem, sar, make_raster):
     told = info(target(sentinel2 / "TCI.tif"))
-    assert (told.minzoom, told.maxzoom) == (8, 10)
+    assert (told.minzoom, told.maxzoom) == (8, 11)
     assert (told.band_count, told.dtype, told.nodata) == (3, "uint8", 0)
     assert told.colorinterp == ("red", "green", "blue")
     assert told.bounds_wgs84 == pytest.approx((-11.979, 24.296, -10.875, 25.305), abs=1e-3)
-    assert (info(target(dem)).maxzoom, info(target(sar)).maxzoom) == (12, 18)
+    assert (info(target(dem)).maxzoom, info(target(sar)).maxzoom) == (13, 18)
     assert info(target(sentinel2 / "SCL.tif")).categorical
     crossing = make_raster(np.ones((50, 50), "uint8"), crs="EPSG:4326", transform=north_up(175, 5, 0.2))
     west, _, east, _ = info(target(crossing)).bounds_wgs84
     assert (west, east) == (175, -175)
     palette = make_raster(np.ones((50, 50), "uint8"), "palette.tif", colormap={1: (9, 8, 7, 255)})
     assert info(target(palette)).colormap[1] == (9, 8, 7, 255)
+
+
+@pytest.mark.parametrize("gsd_m", [9.6, 10.0, 13.0, 19.0, 20.0])
+def test_maps_reach_every_pixel(make_raster, gsd_m):
+    """At the equator a tile's pixel of zoom 13 is 19.1 m wide, of zoom 14 9.6 m."""
+    told = info(
+        target(make_raster(np.ones((400, 400), "uint8"), f"{gsd_m}.tif", crs="EPSG:3857", transform=north_up(0, 0, gsd_m)))
+    )
+    assert 156543.034 / 2**told.maxzoom <= 1.08 * gsd_m < 2.2 * 156543.034 / 2**told.maxzoom

@@ -20,7 +20,7 @@ TILE_PX = 256
 class TileInfo:
     """A raster as its tiles see it; `bounds_wgs84` has west greater than east across the antimeridian.
 
-    From `minzoom` on the raster is larger than a tile; at `maxzoom` a tile pixel is about one of its own.
+    From `minzoom` on the raster is larger than a tile; at `maxzoom` its pixels are no smaller than a tile's, give or take 7 %.
     """
 
     bounds_wgs84: tuple[float, float, float, float]
@@ -44,7 +44,8 @@ def info(target: Target) -> TileInfo:
         facts = reader.facts
     zoom = _own_zoom(facts)
     steps = math.log2(max(facts.width, facts.height) / TILE_PX)
-    maxzoom = min(max(round(zoom), 0), MAX_ZOOM)
+    # Maps draw no finer than this: rounding down would keep up to half of the pixels from them.
+    maxzoom = min(max(math.ceil(zoom - 0.1), 0), MAX_ZOOM)
     return TileInfo(
         bounds_wgs84=facts.bounds_wgs84,
         minzoom=min(max(math.floor(zoom - steps), 0), maxzoom),
