@@ -8,7 +8,7 @@ from support.house import Household
 
 
 async def do_jobs(household: Household, kind: str) -> int:
-    """Does the queued jobs of a kind as a worker would, once each, and returns how many they were."""
+    """Does the queued jobs of a kind now, due or not, as a worker would, once each; returns how many they were."""
     rows = await household.sql(
         "UPDATE job SET state = 'running', attempt = attempt + 1, leased_until = now() + interval '1 minute'"
         " WHERE kind = %s AND state = 'queued' RETURNING *",

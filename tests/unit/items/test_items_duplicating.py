@@ -12,9 +12,9 @@ from geopera_server.ports.store import StoreFull
 from geopera_server.values.ids import new_id
 from support.colleagues import colleague
 from support.deliveries import asset, deliver, item
-from support.errands import do_jobs
 from support.house import Caller
 from support.orders import insert_order
+from support.working import do_jobs
 
 DATA, SMALL = b"x" * 1_000, b"y" * 24
 
