@@ -7,6 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
+from geopera_server.domains.stac.wanted import Filters
+
 _MODEL = ConfigDict(allow_inf_nan=False, populate_by_name=True)
 ItemType = Literal[
     "satellite_capture", "derived_raster", "derived_vector", "clip", "user_raster", "user_vector", "external_reference",
@@ -39,6 +41,20 @@ class SearchInput(BaseModel):
     page: int = Field(0, ge=0)
     token: str | None = None
     base_url: str = Field("", max_length=2_000)
+
+    def filters(self) -> Filters:
+        """Returns what is searched for, apart from which page of it."""
+        return Filters(
+            collections=self.collections,
+            ids=self.ids,
+            bbox=self.bbox,
+            intersects=self.intersects,
+            datetime=self.datetime,
+            filter=self.filter,
+            filter_lang=self.filter_lang,
+            query=self.query,
+            sortby=None if self.sortby is None else [clause.model_dump() for clause in self.sortby],
+        )
 
 
 class OrgItemSearchInput(BaseModel):

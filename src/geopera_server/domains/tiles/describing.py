@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from geopera_server.db.pool import Row
 from geopera_server.domains.tiles.addresses import host_of
@@ -88,17 +88,3 @@ def tiles_address(base_url: str, item_id: str, key: str, *, extension: str, **wi
     said = {name: wish for name, wish in wishes.items() if wish is not None}
     query = f"?{urlencode(said)}" if said else ""
     return f"{base_url}/api/v1/items/{item_id}/tiles/k/{quote(key, safe='')}/{{z}}/{{x}}/{{y}}.{extension}{query}"
-
-
-def checked_base_url(text: str) -> str:
-    """Returns the address that links begin with, without a slash behind; raises InvalidInput for what is none."""
-    try:
-        parts = urlsplit(text)
-        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and not parts.query and not parts.fragment
-    except ValueError:
-        good = False
-    if not good or len(text) > MAX_ADDRESS or any(ord(each) <= 0x20 for each in text):
-        raise InvalidInput(
-            "base_url is an http or https address without query, such as https://eo.example.com.", loc=("base_url",)
-        )
-    return text.rstrip("/")

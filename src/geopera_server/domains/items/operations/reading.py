@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field
 
@@ -16,6 +15,7 @@ from geopera_server.domains.items.shapes import AssetList, CollectionItemPage, I
 from geopera_server.domains.items.stac import as_stac
 from geopera_server.domains.provenance.graph import walk
 from geopera_server.domains.visualization.profiles import default_profile_of
+from geopera_server.kernel.addresses import checked_base_url
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.errors import InvalidInput
 from geopera_server.kernel.operation import operation
@@ -138,25 +138,12 @@ class ItemStacInput(BaseModel):
 @operation("items.get_stac", effect="read", scope="items:read", raw=True, json_media_type=GEOJSON, example=_EXAMPLE)
 async def get_stac(ctx: Context, given: ItemStacInput) -> dict[str, Any]:
     """Returns an item as a STAC 1.0.0 feature whose assets link to the files for 15 minutes."""
-    base_url = ctx.links.base_url if given.base_url is None else _checked_base_url(given.base_url)
+    base_url = ctx.links.base_url if given.base_url is None else checked_base_url(given.base_url)
     row = await require_item_read(ctx.conn, ctx.principal, given.item_id)
     ctx.touch("item", row["id"])
     assets = (await store.assets_of(ctx.conn, row["organization_id"], [row["id"]]))[row["id"]]
     origins = await store.provenance_of(ctx.conn, row["organization_id"], [row["id"]])
     return as_stac(row, assets, origin=origins.get(row["id"]), links=ctx.links, base_url=base_url, at=ctx.now)
-
-
-def _checked_base_url(text: str) -> str:
-    try:
-        parts = urlsplit(text)
-        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and not parts.query and not parts.fragment
-    except ValueError:
-        good = False
-    if not good:
-        raise InvalidInput(
-            "base_url is an http or https address without query, such as https://eo.example.com.", loc=("base_url",)
-        )
-    return text.rstrip("/")
 
 
 class ItemLineageInput(BaseModel):

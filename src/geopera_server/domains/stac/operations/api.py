@@ -44,20 +44,9 @@ async def search(ctx: Context, given: ApiSearchInput) -> dict[str, Any]:
     base_url = ctx.links.base_url
     if given.at.endswith("/items"):
         await _collection(ctx, (given.collections or [""])[0])
-    filters = Filters(
-        collections=given.collections,
-        ids=given.ids,
-        bbox=given.bbox,
-        intersects=given.intersects,
-        datetime=given.datetime,
-        filter=given.filter,
-        filter_lang=given.filter_lang,
-        query=given.query,
-        sortby=None if given.sortby is None else [clause.model_dump() for clause in given.sortby],
-    )
     found, token = await searched(
         ctx.conn,
-        filters,
+        given.filters(),
         organization_id=ctx.organization_id,
         limit=given.limit,
         token=given.token,

@@ -7,7 +7,6 @@ from typing import Any
 import orjson
 
 from geopera_server.domains.identity.access import project_access
-from geopera_server.domains.stac.addresses import base_url_of
 from geopera_server.domains.stac.answering import GEOJSON, binding, next_links, searched
 from geopera_server.domains.stac.collections import collections_of
 from geopera_server.domains.stac.columns import as_feature, rows_in_order
@@ -22,6 +21,7 @@ from geopera_server.domains.stac.shapes import (
     SearchInput,
 )
 from geopera_server.domains.stac.wanted import Filters, read_wanted
+from geopera_server.kernel.addresses import base_url_of
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.errors import InvalidInput
 from geopera_server.kernel.operation import operation
@@ -48,17 +48,7 @@ async def stac_search(ctx: Context, given: SearchInput) -> dict[str, Any]:
     there are at least as many, and `geopera:matched` says so.
     """
     base_url = base_url_of(ctx.links, given.base_url)
-    filters = Filters(
-        collections=given.collections,
-        ids=given.ids,
-        bbox=given.bbox,
-        intersects=given.intersects,
-        datetime=given.datetime,
-        filter=given.filter,
-        filter_lang=given.filter_lang,
-        query=given.query,
-        sortby=None if given.sortby is None else [clause.model_dump() for clause in given.sortby],
-    )
+    filters = given.filters()
     collection, token = await searched(
         ctx.conn,
         filters,

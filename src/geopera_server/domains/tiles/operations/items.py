@@ -9,7 +9,6 @@ from pydantic import BaseModel, Field, model_validator
 
 from geopera_server.db.pool import Row
 from geopera_server.domains.tiles.describing import (
-    checked_base_url,
     extent_of,
     key_for,
     tilejson_of,
@@ -22,6 +21,7 @@ from geopera_server.domains.tiles.showing import Shown, Wishes, item_for, shown_
 from geopera_server.domains.tiles.wmts import Layer, Service, capabilities, service_address
 from geopera_server.domains.visualization.configs import formula_of
 from geopera_server.domains.visualization.profiles import profiles_of
+from geopera_server.kernel.addresses import checked_base_url
 from geopera_server.kernel.answers import Media, NotModified
 from geopera_server.kernel.context import Outside
 from geopera_server.kernel.operation import operation
