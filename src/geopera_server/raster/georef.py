@@ -146,6 +146,8 @@ class Grid:
             east -= 360.0
         elif west < -180.0:
             west += 360.0
+        # A grid of places, not of areas, hangs over the poles by half a pixel.
+        south, north = max(south, -90.0), min(north, 90.0)
         west, south, east, north = (round(value, COORDINATE_DECIMALS) for value in (west, south, east, north))
         return west, south, east, north
 

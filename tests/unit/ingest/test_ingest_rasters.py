@@ -248,6 +248,12 @@ def test_a_cog_without_statistics_is_written_anew(imagery, tmp_path):
     assert info.statistics[0]["max"] == pixels.max()
 
 
+def test_a_grid_of_places_may_hang_over_the_poles(make):
+    image = make(np.zeros((73, 144), dtype=np.uint8), crs="EPSG:4326", transform=north_up(-1.25, 91.25, 2.5))
+    info = ingest.inspect([image]).info
+    assert info.bbox_wgs84 == (-180, -90, 180, 90)
+
+
 def test_the_files_own_system_is_kept_against_another_code(make, ramp):
     inspection = ingest.inspect([make(ramp)], given_epsg=4326)
     assert inspection.info.epsg == 32629

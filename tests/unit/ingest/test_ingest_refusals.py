@@ -18,6 +18,7 @@ from rasterio.rpc import RPC
 
 from geopera_server.raster import ingest
 from geopera_server.raster.ingest import Limits, supervisor
+from support.rasters import north_up
 
 
 def refused(*files: Path, code: str, match: str | None = None, **given) -> str:
@@ -44,6 +45,30 @@ def test_an_image_without_a_place(make, ramp):
 def test_an_image_with_a_place_off_the_earth(make, ramp):
     far = rasterio.Affine(10, 0, 9e12, 0, -10, 9e12)
     refused(make(ramp, transform=far), code="no_georeference", match="outside its reference system")
+
+
+@pytest.mark.parametrize(
+    ("crs", "corner", "pixel"),
+    [("EPSG:4326", (-400, 80), 10), ("EPSG:4326", (0, 300), 5), ("EPSG:4326", (9_000, 60), 0.1)],
+    ids=["more than a turn", "over the pole", "another unit"],
+)
+def test_an_image_that_is_on_no_place_of_the_earth(make, ramp, crs, corner, pixel):
+    refused(make(ramp, crs=crs, transform=north_up(*corner, pixel)), code="no_georeference")
+
+
+def test_heights_are_no_place_on_the_earth(make, ramp):
+    image = make(ramp, crs=None, transform=north_up(0, 60, 0.5))
+    refused(image, code="no_georeference", match="outside its reference system", given_epsg=5773)
+
+
+@pytest.mark.parametrize(("place", "crs"), [("[900, 9]", "EPSG:4326"), ("[5, 9]", "EPSG:5773")])
+def test_a_vector_that_is_on_no_place_of_the_earth(tmp_path, place, crs):
+    path = tmp_path / "a.geojson"
+    path.write_text(
+        f'{{"type": "FeatureCollection", "crs": {{"type": "name", "properties": {{"name": "{crs}"}}}}, "features": '
+        f'[{{"type": "Feature", "properties": {{}}, "geometry": {{"type": "Point", "coordinates": {place}}}}}]}}'
+    )
+    refused(path, code="no_georeference", match="outside its reference system")
 
 
 def test_control_points_and_camera_models_want_rectifying_first(make, ramp):

@@ -172,3 +172,14 @@ def test_a_point_cloud_needs_a_reference_system_and_its_end(tmp_path):
         with pytest.raises(ingest.IngestRefused) as refused:
             ingest.inspect([path])
         assert refused.value.code == "damaged_file"
+
+
+@pytest.mark.parametrize(("places", "box"), [((200, 210), (-160, -150)), ((170, 190), (170, -170)), ((0, 360), (-180, 180))])
+def test_longitudes_may_be_counted_from_zero(tmp_path, places, box):
+    path = tmp_path / "a.geojson"
+    features = [
+        {"type": "Feature", "properties": {}, "geometry": {"type": "Point", "coordinates": [east, north]}}
+        for east, north in zip(places, (10, 20), strict=True)
+    ]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    assert ingest.inspect([path]).vector.bbox_wgs84 == (box[0], 10, box[1], 20)

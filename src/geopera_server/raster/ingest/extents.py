@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,9 @@ from geopera_server.raster.ingest.references import check_wkt
 from geopera_server.raster.ingest.refusals import NoGeoreference
 
 COORDINATE_DECIMALS = 8
+
+# Some count longitudes from 0 to 360, or run on over the antimeridian; more than one turn away is another unit.
+FARTHEST_LONGITUDE = 540.0
 
 
 def wkt2_of(text: str, name: str) -> str:
@@ -32,14 +34,24 @@ def bbox_wgs84(wkt2: str | None, bounds: tuple[float, ...], name: str) -> BBox:
     if wkt2 is None:
         raise NoGeoreference(f"{name} has no coordinate reference system; send it with one (a Shapefile with its .prj file).")
     try:
-        to_wgs84 = pyproj.Transformer.from_crs(pyproj.CRS.from_wkt(wkt2), "EPSG:4326", always_xy=True)
+        crs = pyproj.CRS.from_wkt(wkt2)
+        to_wgs84 = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
         west, south, east, north = to_wgs84.transform_bounds(bounds[0], bounds[1], bounds[2], bounds[3], densify_pts=21)
+        placed = crs.is_geographic or crs.is_projected
     except (CRSError, ProjError):
-        west = south = east = north = math.nan
-    if not all(math.isfinite(each) for each in (west, south, east, north)) or not -90 <= south <= north <= 90:
+        placed = False
+    if not placed or not _is_on_earth(west, south, east, north):
         raise NoGeoreference(f"{name} lies outside its reference system; check that its coordinates match it.")
+    if max(-west, east) > 180.0:
+        whole = east - west >= 360.0
+        west, east = (-180.0, 180.0) if whole else ((each + 180.0) % 360.0 - 180.0 for each in (west, east))
     west, south, east, north = (round(float(each), COORDINATE_DECIMALS) for each in (west, south, east, north))
     return west, south, east, north
+
+
+def _is_on_earth(west: float, south: float, east: float, north: float) -> bool:
+    # Not a number compares false with all.
+    return -90 <= south <= north <= 90 and max(abs(west), abs(east)) <= FARTHEST_LONGITUDE
 
 
 def box_around(boxes: list[BBox]) -> BBox:

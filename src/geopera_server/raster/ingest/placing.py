@@ -13,6 +13,7 @@ from rasterio.errors import CRSError
 
 from geopera_server.raster.georef import Grid
 from geopera_server.raster.ingest.bundle import WORLD_SUFFIXES, Bundle, Parts
+from geopera_server.raster.ingest.extents import FARTHEST_LONGITUDE
 from geopera_server.raster.ingest.references import check_wkt, sidecar_text
 from geopera_server.raster.ingest.refusals import Damaged, NeedsRectification, NoGeoreference
 
@@ -39,9 +40,21 @@ def grid_of(dataset: Any, bundle: Bundle, parts: Parts) -> Grid:
         raise NoGeoreference(
             f"{parts.name} has a reference system that is not tied to the Earth; send it with another."
         ) from None
-    if outline.is_empty or not outline.is_valid or outline.area == 0:
+    if outline.is_empty or not outline.is_valid or outline.area == 0 or not _is_on_earth(grid):
         raise NoGeoreference(f"{parts.name} lies outside its reference system; check its corner and its EPSG code.")
     return grid
+
+
+def _is_on_earth(grid: Grid) -> bool:
+    """Whether the outline spans no more than the Earth has, apart from a pixel at its edges; heights have no place on it."""
+    west, south, east, north = grid.outline.bounds
+    column, row = (east - west) / grid.width, (north - south) / grid.height
+    return (
+        (grid.pyproj_crs.is_geographic or grid.pyproj_crs.is_projected)
+        and max(-south, north) <= 90.0 + row
+        and max(-west, east) <= FARTHEST_LONGITUDE
+        and east - west <= 360.0 + 2 * column
+    )
 
 
 def places_itself(dataset: Any) -> bool:
