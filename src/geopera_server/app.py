@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psycopg
 from psycopg_pool import PoolTimeout
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from geopera_server.adapters.egress.guard import Guard
@@ -132,20 +133,27 @@ async def opened(settings: Settings, dsn: str, *, base_url: str) -> AsyncIterato
             registry = load(DOMAINS)
             files = Files(store, links, meter)
             routes = [
-                *TileRoutes(Ways(kernel, registry)).routes(),
+                *_more_ways(Ways(kernel, registry), files, max_body_bytes=settings.max_body_bytes),
                 *oauth_routes(kernel, settings, tokens),
                 *files.routes(),
-                *ShareRoutes(Ways(kernel, registry), files).routes(),
                 *Uploads(kernel).routes(),
                 *schema_routes(links.base_url),
-                *Marketplace(Ways(kernel, registry), max_body_bytes=settings.max_body_bytes).routes(),
-                *StacApi(Ways(kernel, registry), links, max_body_bytes=settings.max_body_bytes).routes(),
                 *PaymentRoutes(kernel, registry, practice_of(processor)).routes(),
             ]
             asgi = make_app(kernel, registry, max_body_bytes=settings.max_body_bytes, more_routes=routes)
             yield House(settings, dsn, pool, kernel, registry, store, links, meter, asgi)
     finally:
         await pool.close()
+
+
+def _more_ways(ways: Ways, files: Files, *, max_body_bytes: int) -> list[Route]:
+    """Returns the addresses of operations that clients of other kinds know."""
+    return [
+        *TileRoutes(ways).routes(),
+        *ShareRoutes(ways, files).routes(),
+        *Marketplace(ways, max_body_bytes=max_body_bytes).routes(),
+        *StacApi(ways, ways.kernel.links, max_body_bytes=max_body_bytes).routes(),
+    ]
 
 
 async def seed(pool: Pool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,8 @@ from geopera_server.domains.catalog.federation import Plan, trouble_of
 from geopera_server.domains.catalog.merging import Stream as SourceStream
 from geopera_server.domains.catalog.merging import merge
 from geopera_server.values.encoding import dumps
+
+logger = logging.getLogger(__name__)
 
 NDJSON = "application/x-ndjson"
 EVENT_STREAM = "text/event-stream"
@@ -73,9 +76,10 @@ async def _ask(stream: SourceStream, plan: Plan, known: set[str], queue: asyncio
     try:
         features = await merge([stream], plan.limit, (), lambda each: plan.full_catalog or each.orderable)
     except Exception:
+        logger.exception("source %s could not be read", stream.source.id)
         await queue.put({"event": "error", "source_id": stream.source.id, "detail": "This source could not be read."})
         await queue.put(_completed(stream, "could not be read"))
-        raise
+        return
     fresh = [each for each in features if not _is_known(each, known)]
     stream.count = len(fresh)
     for start in range(0, len(fresh), FEATURES_AT_ONCE):
