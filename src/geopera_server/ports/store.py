@@ -33,7 +33,9 @@ class ObjectStore(Protocol):
         """Stores a local file under the path and returns its size in bytes; raises StoreFull when there is no room."""
         ...
 
-    async def put_stream(self, path: str, chunks: AsyncIterator[bytes], *, expected_bytes: int | None = None) -> int:
+    async def put_stream(
+        self, path: str, chunks: AsyncIterator[bytes | bytearray], *, expected_bytes: int | None = None
+    ) -> int:
         """Stores what the iterator yields under the path, whole or not at all, and returns its size in bytes.
 
         A few pieces of it are held in memory; their size follows from how much is expected. Raises StoreFull when there is no

@@ -349,6 +349,22 @@ async def test_an_ended_session_takes_nothing(server, home, project_id, place, t
     await until(gone)
 
 
+async def test_an_address_ends_with_what_it_leads_to(server, home, project_id, place, tmp_path):
+    url = await address_of(home, await begun(home, project_id, total_bytes=5), FILE)
+    await home.op("projects.archive", {"project_id": project_id})
+    refused = await put(server.http, url, b"x")
+    assert (refused.status_code, problem_of(refused)["code"]) == (409, "illegal_state")
+    await home.op("projects.archive", {"project_id": project_id, "is_archived": False})
+    await server.sql("UPDATE organization SET standing = 'suspended' WHERE id = %s", place.home.organization_id)
+    refused = await put(server.http, url, b"x")
+    assert (refused.status_code, problem_of(refused)["code"]) == (403, "org_suspended")
+    await server.sql("UPDATE organization SET standing = 'active' WHERE id = %s", place.home.organization_id)
+    await home.op("projects.delete", {"project_id": project_id})
+    assert (await put(server.http, url, b"x")).status_code == 404
+    assert await reserved(server.sql, place.home.organization_id) == (0, 0)
+    assert objects_below(tmp_path) == set()
+
+
 async def test_browsers_may_send_parts(server, home, project_id):
     url = await address_of(home, await begun(home, project_id), FILE)
     asked = await server.http.options(

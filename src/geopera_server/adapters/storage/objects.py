@@ -44,7 +44,9 @@ class Objects:
             raise
         return await self.size(path)
 
-    async def put_stream(self, path: str, chunks: AsyncIterator[bytes], *, expected_bytes: int | None = None) -> int:
+    async def put_stream(
+        self, path: str, chunks: AsyncIterator[bytes | bytearray], *, expected_bytes: int | None = None
+    ) -> int:
         """Stores what the iterator yields under the path, whole or not at all, and returns its size in bytes.
 
         A few pieces of it are held in memory; their size follows from how much is expected. Raises StoreFull when there is no
@@ -134,7 +136,7 @@ class Objects:
 class _Counted:
     """An iterator of bytes that keeps how many it gave, and what it ended with."""
 
-    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+    def __init__(self, chunks: AsyncIterator[bytes | bytearray]) -> None:
         self._chunks = chunks
         self.size_bytes = 0
         self.error: BaseException | None = None
@@ -142,7 +144,7 @@ class _Counted:
     def __aiter__(self) -> _Counted:
         return self
 
-    async def __anext__(self) -> bytes:
+    async def __anext__(self) -> bytes | bytearray:
         try:
             chunk = await anext(self._chunks)
         except StopAsyncIteration:

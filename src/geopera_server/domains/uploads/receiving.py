@@ -219,7 +219,7 @@ class Receiver:
         if start + len(piece) > transfer["limit_bytes"]:
             raise too_large(transfer["limit_bytes"])
         path = f"{transfer['folder']}/parts/{transfer['transfer_id']}/{start:015d}-{new_id()}"
-        await self._store.put_stream(path, _once(bytes(piece)))
+        await self._store.put_stream(path, _once(piece))
         crash_point("upload-part-stored")
         told = await self._told(
             steps.part,
@@ -272,5 +272,5 @@ class Receiver:
                 yield chunk
 
 
-async def _once(data: bytes) -> AsyncIterator[bytes]:
+async def _once(data: bytearray) -> AsyncIterator[bytes | bytearray]:
     yield data

@@ -13,7 +13,7 @@ from geopera_server.domains.uploads.reserving import reserve_for
 from geopera_server.domains.uploads.store import files, sessions
 from geopera_server.domains.usage.quota import require_storage
 from geopera_server.kernel.context import Context
-from geopera_server.kernel.errors import Conflict, NotFound, TooLarge
+from geopera_server.kernel.errors import Conflict, Denied, NotFound, TooLarge
 from geopera_server.kernel.operation import operation
 from geopera_server.values.ids import new_id
 
@@ -53,6 +53,7 @@ async def open_transfer(ctx: Context, given: OpenTransferInput) -> Transfer:
     if upload is None:
         raise NotFound("upload")
     rules.require_open(upload)
+    _require_takes_new_data(upload)
     known = await files.files_of(ctx.conn, ctx.organization_id, upload["id"])
     file = _file(known, given.file_id)
     if not upload["total_bytes"] and given.expected_bytes is not None:
@@ -70,6 +71,17 @@ async def open_transfer(ctx: Context, given: OpenTransferInput) -> Transfer:
         transfer_bytes=file["transfer_bytes"],
         received_bytes=file["received_bytes"],
     )
+
+
+def _require_takes_new_data(upload: Row) -> None:
+    """Raises Conflict or Denied: an address outlives the moment it was given out in."""
+    if upload["project_is_archived"]:
+        raise Conflict(
+            "This project is archived and takes nothing new. Un-archive it with projects.archive, is_archived false.",
+            code="illegal_state",
+        )
+    if upload["organization_standing"] == "suspended":
+        raise Denied("Your organization is suspended and uploads nothing. Settle what is open.", code="org_suspended")
 
 
 class StoredFile(FileOfUpload):

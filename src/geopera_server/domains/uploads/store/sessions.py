@@ -27,9 +27,10 @@ async def insert_upload(conn: Connection, row: Mapping[str, Any]) -> Row:
 
 
 async def upload_of(conn: Connection, upload_id: str, *, organization_id: str | None, everywhere: bool) -> Row | None:
-    """A session in a live project, if it is the organization's or `everywhere` is asked."""
+    """A session in a live project, if it is the organization's or `everywhere` is asked; with how these two stand."""
     cursor = await conn.execute(
-        "SELECT u.* FROM upload u JOIN project p ON p.id = u.project_id AND p.deleted_at IS NULL"
+        "SELECT u.*, p.is_archived AS project_is_archived, o.standing AS organization_standing FROM upload u"
+        " JOIN project p ON p.id = u.project_id AND p.deleted_at IS NULL JOIN organization o ON o.id = u.organization_id"
         " WHERE u.id = %s AND (u.organization_id = %s OR %s)",
         (upload_id, organization_id, everywhere),
     )
