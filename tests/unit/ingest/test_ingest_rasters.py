@@ -240,6 +240,15 @@ def test_only_a_cog_that_serves_well_is_kept_as_it_is(make, tmp_path, claimed, b
     assert inspection.needs_conversion == bool(claimed or block_px > 1024)
 
 
+def test_a_cog_with_names_in_an_unknown_encoding_is_written_anew(bolzano, tmp_path):
+    ingest.convert(ingest.inspect([bolzano]), tmp_path / "cog.tif")
+    data = (tmp_path / "cog.tif").read_bytes()
+    for written in (b"LAYOUT=IFDS", b">B04<"):
+        assert written in data
+        (tmp_path / "hurt.tif").write_bytes(data.replace(written, written[:-2] + b"\xe9" + written[-1:]))
+        assert ingest.inspect([tmp_path / "hurt.tif"]).needs_conversion
+
+
 def test_a_cog_without_statistics_is_written_anew(imagery, tmp_path):
     inspection, info, pixels, _, _ = converted(imagery / "cop-dem-glo-30_N00_E006.tif", tmp_path)
     assert inspection.needs_conversion

@@ -51,12 +51,19 @@ def band_names(raster: Raster, parts: Parts) -> list[str | None]:
         if moments is not None and len(moments) == dataset.count > 1:
             return [moment.strftime("%Y-%m-%dT%H:%M:%SZ") for moment in moments]
         return [raster.variable] if dataset.count == 1 else [f"{raster.variable}_{number}" for number in dataset.indexes]
-    try:
-        descriptions = dataset.descriptions
-    except UnicodeDecodeError:
-        # Older programs wrote them in the encoding of their place, which the file does not name.
+    descriptions = _descriptions(dataset)
+    if descriptions is None:
         return [None] * dataset.count
     return [name or dataset.tags(at).get("DESCRIPTION") or None for name, at in zip(descriptions, dataset.indexes, strict=True)]
+
+
+def _descriptions(dataset: Any) -> tuple[str | None, ...] | None:
+    try:
+        found: tuple[str | None, ...] = dataset.descriptions
+    except UnicodeDecodeError:
+        # Older programs wrote them in the encoding of their place, which the file does not name.
+        return None
+    return found
 
 
 def acquired(raster: Raster, parts: Parts) -> datetime | None:
@@ -94,6 +101,7 @@ def ready_statistics(raster: Raster, bundle: Bundle, parts: Parts) -> tuple[Band
         and not any(raster.flipped)
         and raster.dtype == dataset.dtypes[0]
         and set(dataset.tag_namespaces()) <= _PLAIN_DOMAINS
+        and _descriptions(dataset) is not None
     )
     if not plain or not _overviewed(dataset, bundle) or not _in_small_blocks(dataset, parts):
         return None
@@ -133,7 +141,10 @@ def _is_cog(parts: Parts) -> bool:
     # Its imports cost more than the rest of an inspection, and most uploads do not come this far.
     from rio_cogeo.cogeo import cog_validate  # noqa: PLC0415
 
-    valid, _errors, _warnings = cog_validate(parts.path, quiet=True)
+    try:
+        valid, _errors, _warnings = cog_validate(parts.path, quiet=True)
+    except UnicodeDecodeError:
+        return False
     return bool(valid)
 
 
