@@ -12,6 +12,7 @@ from itertools import groupby
 from typing import Any
 
 from psycopg import AsyncConnection
+from psycopg.types.json import Jsonb
 
 from geopera_server.kernel.context import Context
 from geopera_server.kernel.lineage import LineageRecord
@@ -42,18 +43,28 @@ def link_hash(prev_hash: str, seq: int, digest: str) -> str:
     return hashlib.sha256(f"{prev_hash}:{seq}:{digest}".encode()).hexdigest()
 
 
-# One document for all records: their order is the order of their ids, which is the order that they are sealed in.
-_WRITE = (
+_INSERT = (
     "WITH written AS (INSERT INTO lineage_record (organization_id, invocation_id, operation_id, principal_type,"
-    " principal_id, kind, entity_type, entity_id, parents, digest_before, digest_after, recorded_at, record_digest)"
-    " SELECT r.organization_id, %(invocation_id)s, %(operation_id)s, %(principal_type)s, %(principal_id)s, r.kind,"
+    " principal_id, kind, entity_type, entity_id, parents, digest_before, digest_after, recorded_at, record_digest) "
+)
+_WITH_EDGES = (
+    " RETURNING id, organization_id, entity_type, entity_id, parents)"
+    " INSERT INTO lineage_edge SELECT w.id, w.organization_id, w.entity_type, w.entity_id,"
+    " p ->> 'entity_type', p ->> 'entity_id' FROM written w, jsonb_array_elements(w.parents) p"
+)
+_WRITE_ONE = (
+    _INSERT + "VALUES (%(organization_id)s, %(invocation_id)s, %(operation_id)s, %(principal_type)s, %(principal_id)s,"
+    " %(kind)s, %(entity_type)s, %(entity_id)s, %(parents)s, %(digest_before)s, %(digest_after)s, %(recorded_at)s,"
+    " %(record_digest)s)" + _WITH_EDGES
+)
+# One document for several records: their order is that of their ids, in which they are sealed. For one it is the slower way.
+_WRITE_SEVERAL = (
+    _INSERT + "SELECT r.organization_id, %(invocation_id)s, %(operation_id)s, %(principal_type)s, %(principal_id)s, r.kind,"
     " r.entity_type, r.entity_id, r.parents, r.digest_before, r.digest_after, %(recorded_at)s, r.record_digest"
     " FROM ROWS FROM (json_to_recordset(%(records)s::json) AS (organization_id uuid, kind text, entity_type text,"
     " entity_id text, parents jsonb, digest_before text, digest_after text, record_digest text)) WITH ORDINALITY AS r"
     " (organization_id, kind, entity_type, entity_id, parents, digest_before, digest_after, record_digest, number)"
-    " ORDER BY r.number RETURNING id, organization_id, entity_type, entity_id, parents)"
-    " INSERT INTO lineage_edge SELECT w.id, w.organization_id, w.entity_type, w.entity_id,"
-    " p ->> 'entity_type', p ->> 'entity_id' FROM written w, jsonb_array_elements(w.parents) p"
+    " ORDER BY r.number" + _WITH_EDGES
 )
 
 
@@ -68,7 +79,10 @@ async def write_records(ctx: Context) -> None:
     }
     for records in batched(ctx.lineage.records, WRITTEN_AT_ONCE):
         rows = [_as_row(ctx, about, record) for record in records]
-        await ctx.conn.execute(_WRITE, {**about, "records": dumps(rows).decode()})
+        if len(rows) == 1:
+            await ctx.conn.execute(_WRITE_ONE, {**about, **rows[0], "parents": Jsonb(rows[0]["parents"])})
+        else:
+            await ctx.conn.execute(_WRITE_SEVERAL, {**about, "records": dumps(rows).decode()})
 
 
 def _as_row(ctx: Context, about: Row, record: LineageRecord) -> dict[str, Any]:

@@ -7,29 +7,31 @@ from datetime import datetime
 from typing import Any
 
 from psycopg import AsyncConnection
+from psycopg.types.json import Jsonb
 
 from geopera_server.kernel.chain import write_records
-from geopera_server.kernel.context import Context, Event, QueuedJob
+from geopera_server.kernel.context import Context, Event
 from geopera_server.values.batches import batched
 from geopera_server.values.encoding import dumps
 from geopera_server.values.ids import new_id
 
-WRITTEN_AT_ONCE = 1_000
+TOLD_AT_ONCE = 1_000
 
-# One document for all events: subscribers hear of them in the order in which they were told.
-_EVENTS = (
-    "INSERT INTO outbox_event (id, organization_id, type, entity_type, entity_id, project_id, data, invocation_id, occurred_at)"
-    " SELECT e.id, e.organization_id, e.type, e.entity_type, e.entity_id, e.project_id, e.data, %(invocation_id)s, %(at)s"
-    " FROM ROWS FROM (json_to_recordset(%(rows)s::json) AS (id uuid, organization_id uuid, type text, entity_type text,"
+_TELL = (
+    "INSERT INTO outbox_event (id, organization_id, type, entity_type, entity_id, project_id, data, invocation_id,"
+    " occurred_at) "
+)
+_TELL_ONE = (
+    _TELL + "VALUES (%(id)s, %(organization_id)s, %(type)s, %(entity_type)s, %(entity_id)s, %(project_id)s, %(data)s,"
+    " %(invocation_id)s, %(at)s)"
+)
+# One document for several events: subscribers hear of them in the order in which they were told. For one it is the slower way.
+_TELL_SEVERAL = (
+    _TELL
+    + "SELECT e.id, e.organization_id, e.type, e.entity_type, e.entity_id, e.project_id, e.data, %(invocation_id)s, %(at)s"
+    " FROM ROWS FROM (json_to_recordset(%(events)s::json) AS (id uuid, organization_id uuid, type text, entity_type text,"
     " entity_id text, project_id uuid, data jsonb)) WITH ORDINALITY AS e"
     " (id, organization_id, type, entity_type, entity_id, project_id, data, number) ORDER BY e.number"
-)
-_JOBS = (
-    "INSERT INTO job (id, kind, organization_id, entity_id, payload, run_after, invocation_id, created_at)"
-    " SELECT j.id, j.kind, j.organization_id, j.entity_id, j.payload, j.run_after, %(invocation_id)s, %(at)s"
-    " FROM json_to_recordset(%(rows)s::json) AS j (id uuid, kind text, organization_id uuid, entity_id uuid, payload jsonb,"
-    " run_after timestamptz)"
-    " ON CONFLICT (kind, entity_id) WHERE state IN ('queued', 'running') DO NOTHING"
 )
 
 
@@ -39,9 +41,17 @@ async def write_recorded(ctx: Context) -> None:
         await write_records(ctx)
     # Named before it is asked for: an operator who acts on another organization may have none.
     events = [_event_row(event, event.organization_id or ctx.organization_id) for event in ctx.events]
-    await _write(ctx.conn, _EVENTS, events, invocation_id=ctx.invocation_id, at=ctx.now)
-    jobs = [_job_row(job, job.organization_id or ctx.organization_id, ctx.now) for job in ctx.jobs]
-    await _write(ctx.conn, _JOBS, jobs, invocation_id=ctx.invocation_id, at=ctx.now)
+    await _tell(ctx.conn, events, invocation_id=ctx.invocation_id, at=ctx.now)
+    for job in ctx.jobs:
+        await ctx.conn.execute(
+            "INSERT INTO job (id, kind, organization_id, entity_id, payload, run_after, invocation_id, created_at)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
+            " ON CONFLICT (kind, entity_id) WHERE state IN ('queued', 'running') DO NOTHING",
+            (
+                job.id, job.kind, job.organization_id or ctx.organization_id, job.entity_id, Jsonb(job.payload),
+                job.run_after or ctx.now, ctx.invocation_id, ctx.now,
+            ),
+        )  # fmt: skip
 
 
 async def write_event(
@@ -49,14 +59,16 @@ async def write_event(
 ) -> None:
     """Writes one event into the caller's transaction; the event's own organization goes before the given one."""
     row = _event_row(event, event.organization_id or organization_id)
-    await _write(conn, _EVENTS, [row], invocation_id=invocation_id, at=at)
+    await _tell(conn, [row], invocation_id=invocation_id, at=at)
 
 
-async def _write(
-    conn: AsyncConnection[Any], statement: str, rows: Sequence[Mapping[str, Any]], *, invocation_id: str, at: datetime
-) -> None:
-    for some in batched(rows, WRITTEN_AT_ONCE):
-        await conn.execute(statement, {"invocation_id": invocation_id, "at": at, "rows": dumps(some).decode()})
+async def _tell(conn: AsyncConnection[Any], events: Sequence[Mapping[str, Any]], *, invocation_id: str, at: datetime) -> None:
+    about = {"invocation_id": invocation_id, "at": at}
+    for some in batched(events, TOLD_AT_ONCE):
+        if len(some) == 1:
+            await conn.execute(_TELL_ONE, {**about, **some[0], "data": Jsonb(some[0]["data"])})
+        else:
+            await conn.execute(_TELL_SEVERAL, {**about, "events": dumps(some).decode()})
 
 
 def _event_row(event: Event, organization_id: str) -> dict[str, Any]:
@@ -68,16 +80,4 @@ def _event_row(event: Event, organization_id: str) -> dict[str, Any]:
         "entity_id": event.entity_id,
         "project_id": event.project_id,
         "data": event.data,
-    }
-
-
-def _job_row(job: QueuedJob, organization_id: str, at: datetime) -> dict[str, Any]:
-    return {
-        "id": job.id,
-        "kind": job.kind,
-        "organization_id": organization_id,
-        "entity_id": job.entity_id,
-        "payload": job.payload,
-        # With its microseconds, which the wire does without.
-        "run_after": (job.run_after or at).isoformat(),
     }
