@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest_asyncio
 import rasterio
 from affine import Affine
 
+from geopera_server.domains.uploads import unpacking
 from geopera_server.domains.uploads.closing import PROCESS
 from geopera_server.raster import ingest
 from geopera_server.raster.errors import WriteFailed
@@ -298,3 +300,21 @@ async def test_without_room_to_look_at_files_they_are_kept(home, server, project
         patched.setattr(ingest, "inspect", full)
         assert await home.refused("uploads.complete", {"upload_id": upload_id}) == (503, "worker_unavailable")
     assert (await home.op("uploads.complete", {"upload_id": upload_id}))["status"] == "completed"
+
+
+async def test_nobody_looks_on_at_files_after_the_call_has_gone(monkeypatch, tmp_path):
+    looking, ended = threading.Event(), threading.Event()
+
+    def until_stopped(_paths, *, should_stop, **_given):
+        # Threads that other work shares would be taken up by a few bad files.
+        assert threading.current_thread().name.startswith("inspect")
+        looking.set()
+        while not should_stop():
+            ended.wait(0.01)
+        ended.set()
+
+    monkeypatch.setattr(ingest, "inspect", until_stopped)
+    call = asyncio.create_task(unpacking.inspected([], given={}, is_categorical=False, scratch=tmp_path))
+    assert await asyncio.to_thread(looking.wait, 10)
+    call.cancel()
+    assert await asyncio.to_thread(ended.wait, 10)
