@@ -203,7 +203,9 @@ def until_closed(url: str) -> None:
     deadline = time.monotonic() + 10
     with contextlib.suppress(httpx.ConnectError):
         while time.monotonic() < deadline:
-            httpx.get(f"{url}/healthz", timeout=10)
+            # A connection that waited to be taken when the signal came is cut.
+            with contextlib.suppress(httpx.RemoteProtocolError, httpx.ReadError):
+                httpx.get(f"{url}/healthz", timeout=10)
         pytest.fail("the signal was not heard")
 
 
