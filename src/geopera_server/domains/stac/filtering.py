@@ -12,6 +12,7 @@ from shapely.geometry.base import BaseGeometry
 
 from geopera_server.domains.stac import comparing, spatial, temporal
 from geopera_server.domains.stac.conditions import EVERYTHING, NOTHING, Bindings, Both, Condition, Either, Plain
+from geopera_server.domains.stac.filter_text import tree_of
 from geopera_server.domains.stac.operands import Operand, literal, moment_of, named
 from geopera_server.domains.stac.temporal import Span
 from geopera_server.kernel.errors import InvalidInput
@@ -30,11 +31,10 @@ def read_filter(bindings: Bindings, given: Json | str, language: str | None) -> 
         raise InvalidInput(
             f"Filters are written in {LANGUAGE}, not in {language}.", loc=("filter-lang",), code="unknown_field_value"
         )
+    if isinstance(given, str) and language == "cql2-text":
+        return _Reading(bindings).condition(tree_of(given), negated=False)
     try:
-        if isinstance(given, str) and language == "cql2-text":
-            tree = cql2.parse_text(given).to_json()
-        else:
-            tree = cql2.parse_json(given if isinstance(given, str) else orjson.dumps(given).decode()).to_json()
+        tree = cql2.parse_json(given if isinstance(given, str) else orjson.dumps(given).decode()).to_json()
     except (cql2.ParseError, cql2.ValidationError, ValueError) as error:
         raise InvalidInput(f"The filter is no CQL2: {_shortened(error)}.", loc=_FILTER) from error
     return _Reading(bindings).condition(tree, negated=False)

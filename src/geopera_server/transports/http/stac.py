@@ -10,12 +10,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import cql2
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from geopera_server.domains.stac.filter_text import tree_of
 from geopera_server.kernel.errors import InvalidInput, OperationError
 from geopera_server.kernel.validation import parse_body
 from geopera_server.ports import Links
@@ -227,7 +227,4 @@ def _filter(text: str, language: str | None) -> dict[str, Any]:
         return {"filter": _parsed("filter", text), "filter-lang": "cql2-json"}
     if language not in {None, "cql2-text"}:
         raise InvalidInput("filter-lang is cql2-text or cql2-json.", loc=("filter-lang",), code="unknown_field_value")
-    try:
-        return {"filter": cql2.parse_text(text).to_json(), "filter-lang": "cql2-json"}
-    except (cql2.ParseError, cql2.ValidationError, ValueError) as error:
-        raise InvalidInput('filter is not CQL2 text, such as "eo:cloud_cover" < 20.', loc=("filter",)) from error
+    return {"filter": tree_of(text), "filter-lang": "cql2-json"}
