@@ -52,9 +52,3 @@ def check_wkt(name: str, wkt: str) -> None:
                 f"{name} has a reference system that wants to read another file or address; give it a plain one, such as an "
                 "EPSG code."
             )
-
-
-def check_xml(name: str, text: bytes) -> None:
-    """Raises OutsideReference for XML that declares entities, which may hold or fetch anything."""
-    if _ENTITIES.search(text):
-        raise OutsideReference(f"{name} declares XML entities, which are not followed; export it without them.")
