@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from geopera_server.domains.catalog import registry, store
@@ -104,8 +104,10 @@ async def search_stream(outside: Outside, given: SearchStreamInput) -> Stream:
     return Stream(pieces=_pieces(told, written), media_type=EVENT_STREAM if as_event_stream else NDJSON)
 
 
-async def _pieces(told: AsyncIterator[dict[str, Any]], written: Callable[[dict[str, Any]], bytes]) -> AsyncIterator[bytes]:
-    async with contextlib.aclosing(told) as objects:  # type: ignore[type-var]
+async def _pieces(
+    told: AsyncGenerator[dict[str, Any], None], written: Callable[[dict[str, Any]], bytes]
+) -> AsyncGenerator[bytes, None]:
+    async with contextlib.aclosing(told) as objects:
         async for each in objects:
             yield written(each)
 

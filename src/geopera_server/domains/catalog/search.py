@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -130,7 +130,7 @@ async def federated(outside: Outside, given: FederatedSearchInput) -> dict[str, 
     return {**reply, "stale": True} if found.stale else reply
 
 
-async def streamed(outside: Outside, given: FederatedSearchInput) -> AsyncIterator[dict[str, Any]]:
+async def streamed(outside: Outside, given: FederatedSearchInput) -> AsyncGenerator[dict[str, Any], None]:
     """Returns what catalog.search_stream tells, object by object; raises like `federated` before the first one."""
     market = await open_market(outside)
     plan = _plan_over_sources(market, given)

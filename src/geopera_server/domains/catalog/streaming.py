@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 from geopera_server.domains.catalog.features import Feature
@@ -34,7 +34,9 @@ def as_events(told: Told) -> bytes:
     return b"event: %s\ndata: %s\n\n" % (str(told["event"]).encode(), dumps(told))
 
 
-async def progress(plan: Plan, streams: Sequence[SourceStream], *, ends_after_s: float = ENDS_AFTER_S) -> AsyncIterator[Told]:
+async def progress(
+    plan: Plan, streams: Sequence[SourceStream], *, ends_after_s: float = ENDS_AFTER_S
+) -> AsyncGenerator[Told, None]:
     """Yields what happens while the sources are asked side by side, and at last what became of each.
 
     Each source gives at most the plan's limit; a scene that several have is told of once. Sources that have not answered when

@@ -7,9 +7,10 @@ layers cost more than a short read does.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -189,12 +190,14 @@ async def _send_pieces(reply: Reply, incoming: Incoming, receive: Receive, send:
         logger.error("the answer to %s broke off", incoming.invocation_id, exc_info=ended)
 
 
-async def _pieces(reply: Reply, pieces: AsyncIterator[bytes], incoming: Incoming, send: Send) -> None:
+async def _pieces(reply: Reply, pieces: AsyncGenerator[bytes, None], incoming: Incoming, send: Send) -> None:
     headers = [*_headers(reply, incoming), (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     if incoming.method != "HEAD":
-        async for piece in pieces:
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        # Whoever leaves while a piece is sent ends the making of more at once.
+        async with contextlib.aclosing(pieces):
+            async for piece in pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
 
 
