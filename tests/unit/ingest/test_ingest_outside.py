@@ -227,6 +227,10 @@ def test_a_geopackage_with_a_foreign_virtual_table_view_or_raster(geopackage, se
         assert outcome([geopackage], tmp_path) == expected
     geopackage.write_bytes(whole)
     database = sqlite3.connect(geopackage)
+    database.execute("CREATE VIEW endless AS WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT n FROM t")
+    database.commit()
+    assert outcome([geopackage], tmp_path) == "unsupported_format"
+    database.execute("DROP VIEW endless")
     database.execute("CREATE VIEW seen AS SELECT * FROM a")
     database.execute(
         "INSERT INTO gpkg_contents (table_name, data_type, identifier, srs_id) VALUES ('seen', 'features', 'seen', 4326)"

@@ -246,11 +246,31 @@ def test_a_reader_that_fails_in_a_way_nobody_foresaw_refuses_the_file(make, ramp
 
 
 @pytest.mark.parametrize(
-    "inside", ["../evil.tif", "a/../../evil.tif", "/etc/evil.tif", "..\\evil.tif", "C:\\evil.tif", "~/evil.tif", "a\x01.tif"]
+    "inside",
+    [
+        "../evil.tif",
+        "a/../../evil.tif",
+        "/etc/evil.tif",
+        "..\\evil.tif",
+        "C:\\evil.tif",
+        "~/evil.tif",
+        "a\x01.tif",
+        "sc\u202efit.exe",
+    ],
 )
 def test_names_that_lead_out_of_the_archive(tmp_path, inside):
     refused(zip_of(tmp_path / "a.zip", (inside, b"II*\0")), code="unsafe_archive", match="leads out")
     assert not (tmp_path.parent / "evil.tif").exists()
+
+
+def test_names_that_nobody_could_read(tmp_path):
+    refused(zip_of(tmp_path / "a.zip", ("a" * 1_001 + ".tif", b"II*\0")), code="unsafe_archive", match="1,005 characters")
+
+
+def test_files_that_were_not_used_are_named_in_few_words(tmp_path, make, ramp):
+    rest = ((f"{number}.txt", b"x") for number in range(50))
+    notes = ingest.inspect([zip_of(tmp_path / "a.zip", ("a.tif", make(ramp).read_bytes()), *rest)]).notes
+    assert (len(notes), notes[-1]) == (21, "30 more files were not used.")
 
 
 def test_links_devices_doubles_and_passwords(tmp_path, secret):

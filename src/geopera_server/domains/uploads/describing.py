@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from geopera_server.raster.ingest import Inspection, VectorInfo
 
 VECTOR_LAYERS_SHOWN = 50
+NAME_CHARACTERS_SHOWN = 200
 
 
 def as_it_came(inspection: Inspection, file: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,7 +105,7 @@ def as_detected(inspection: Inspection, file: Mapping[str, Any]) -> dict[str, An
     assert inspection.vector is not None
     vector = inspection.vector
     layers = [
-        {"name": layer.name, "geometry_type": layer.geometry_type, "feature_count": layer.feature_count}
+        {"name": layer.name[:NAME_CHARACTERS_SHOWN], "geometry_type": layer.geometry_type, "feature_count": layer.feature_count}
         for layer in vector.layers[:VECTOR_LAYERS_SHOWN]
     ]
     return found | {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import stat
 import zipfile
@@ -18,6 +19,9 @@ _COPY_BYTES = 4 * MEGABYTE
 # Below this size a text of blanks may shrink as it likes.
 _FREE_ENTRY_BYTES = 64 * MEGABYTE
 
+_MAX_NAME_CHARACTERS = 1_000
+# Control characters, and those that turn the direction of writing, behind which an extension can hide.
+_MISLEADING = re.compile("[\x00-\x1f\u202a-\u202e\u2066-\u2069]")
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -60,8 +64,12 @@ def _checked(archive: zipfile.ZipFile, packed_bytes: int, name: str, limits: Lim
 
 def _check_entry(entry: zipfile.ZipInfo, name: str, limits: Limits) -> None:
     inside = entry.filename
+    if len(inside) > _MAX_NAME_CHARACTERS:
+        raise UnsafeArchive(f"{name} holds a file whose name has {len(inside):,} characters ({_shown(entry)}...); rename it.")
     if is_trick(inside):
-        raise UnsafeArchive(f"{name} holds a file named {_shown(entry)}, which leads out of the archive; rename it.")
+        raise UnsafeArchive(
+            f"{name} holds a file named {_shown(entry)}, which leads out of the archive or hides itself; rename it."
+        )
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise UnsafeArchive(f"{name} holds {_shown(entry)}, which is a link or device, not a file; send the file itself.")
@@ -74,9 +82,9 @@ def _check_entry(entry: zipfile.ZipInfo, name: str, limits: Limits) -> None:
 
 
 def is_trick(inside: str) -> bool:
-    """Whether a name in an archive could lead anywhere but below the folder it is unpacked in."""
+    """Whether a name in an archive could lead out of the folder it is unpacked in, or reads as another name."""
     parts = inside.replace("\\", "/").split("/")
-    return inside.startswith(("/", "\\", "~")) or ".." in parts or ":" in parts[0] or any(ord(c) < 32 for c in inside)
+    return inside.startswith(("/", "\\", "~")) or ".." in parts or ":" in parts[0] or _MISLEADING.search(inside) is not None
 
 
 def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> Path:

@@ -29,6 +29,8 @@ WORLD_SUFFIXES = frozenset(
 )
 SIDECAR_SUFFIXES = WORLD_SUFFIXES | {".prj", ".msk", ".ovr", ".aux.xml", ".shx", ".dbf", ".cpg"}
 
+MAX_NOTES = 20
+
 Named = tuple[str, Path]
 
 
@@ -105,7 +107,8 @@ def _parts(files: Sequence[Named], folder: Path, archive: str | None, bundle: Bu
     for suffix, sidecar in sidecars.items():
         check_sidecar(f"{_stem(name)}{suffix}", suffix, sidecar)
     used = {path, *sidecars.values()}
-    notes = [f"{other_name} was not used." for other_name, other in files if other not in used]
+    unused = [f"{other_name} was not used." for other_name, other in files if other not in used]
+    notes = unused[:MAX_NOTES] + ([f"{len(unused) - MAX_NOTES:,} more files were not used."] if len(unused) > MAX_NOTES else [])
     main = _placed(path, folder / f"data{known.suffix}")
     if known is SHAPEFILE:
         _check_shapefile(name, sidecars, archive)

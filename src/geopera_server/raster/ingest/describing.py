@@ -21,6 +21,8 @@ from geopera_server.raster.statistics import BandStatistics
 # Tiles are made of whole blocks: a ready file with larger ones would be slow, or heavy, for as long as it lives.
 MAX_READY_BLOCK_PX = 1024
 
+MAX_NAME_CHARACTERS = 200
+
 _STATISTICS = ("MINIMUM", "MAXIMUM", "MEAN", "STDDEV", "VALID_PERCENT")
 _PICKING = ("NEAREST", "MODE")
 
@@ -54,7 +56,8 @@ def band_names(raster: Raster, parts: Parts) -> list[str | None]:
     descriptions = _descriptions(dataset)
     if descriptions is None:
         return [None] * dataset.count
-    return [name or dataset.tags(at).get("DESCRIPTION") or None for name, at in zip(descriptions, dataset.indexes, strict=True)]
+    named = (name or dataset.tags(at).get("DESCRIPTION") for name, at in zip(descriptions, dataset.indexes, strict=True))
+    return [name[:MAX_NAME_CHARACTERS] if name else None for name in named]
 
 
 def _descriptions(dataset: Any) -> tuple[str | None, ...] | None:

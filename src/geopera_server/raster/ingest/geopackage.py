@@ -35,7 +35,7 @@ def check_geopackage(parts: Parts) -> None:
             contents = database.execute("SELECT table_name, data_type FROM gpkg_contents").fetchall()
     except sqlite3.Error as error:
         raise Damaged(f"{parts.name} is damaged: SQLite cannot read it ({error}). Send it again.") from error
-    _check_contents(parts.name, contents, {name for kind, name, _ in schema if kind == "view"})
+    _check_contents(parts.name, contents)
 
 
 def _check_length(path: Path, name: str) -> None:
@@ -63,16 +63,17 @@ def _check_schema(name: str, schema: list[tuple[str, str, str]]) -> None:
         module = _VIRTUAL.search(sql) if re.match(r"\s*CREATE\s+VIRTUAL", sql, re.IGNORECASE) else None
         if module is not None and module[1].lower() not in _HARMLESS_MODULES:
             raise _reaching(name, table)
+        if kind == "view" and not _REACHING.search(sql):
+            # One line of SQL can keep a processor busy for ever, whether the contents name it or not.
+            raise UnsupportedFormat(f"{name} holds the view {table}, and only tables are read; save it as a layer of its own.")
         if _REACHING.search(sql) or (kind == "table" and _CALLED_ON_READING.search(sql)):
             raise _reaching(name, table)
 
 
-def _check_contents(name: str, contents: list[tuple[object, object]], views: set[str]) -> None:
+def _check_contents(name: str, contents: list[tuple[object, object]]) -> None:
     for table, kind in contents:
         if str(kind).lower() in ("tiles", "2d-gridded-coverage"):
             raise UnsupportedFormat(f"{name} holds a raster ({table}); export it as GeoTIFF, and the vectors by themselves.")
-        if str(table) in views:
-            raise UnsupportedFormat(f"{name} holds the view {table}, and only tables are read; save it as a layer of its own.")
 
 
 def _reaching(name: str, table: str) -> OutsideReference:
