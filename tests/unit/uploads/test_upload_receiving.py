@@ -349,6 +349,20 @@ async def test_an_ended_session_takes_nothing(server, home, project_id, place, t
     await until(gone)
 
 
+@pytest.mark.parametrize("part", [{}, {"Content_Range": "bytes 0-0/1"}])
+async def test_a_writer_broken_off_by_the_end_of_its_session_is_told_of_the_end(server, home, project_id, part):
+    upload_id = await begun(home, project_id)
+    url = await address_of(home, upload_id, FILE)
+
+    async def swept(_path, _chunks, **_more):
+        await home.op("uploads.fail", {"upload_id": upload_id, "error_message": "Never mind."})
+        raise RuntimeError("Upload aborted")
+
+    server.house.store.put_stream = swept
+    late = await put(server.http, url, b"x", **part)
+    assert (late.status_code, problem_of(late)["code"]) == (409, "illegal_state")
+
+
 async def test_an_address_ends_with_what_it_leads_to(server, home, project_id, place, tmp_path):
     url = await address_of(home, await begun(home, project_id, total_bytes=5), FILE)
     await home.op("projects.archive", {"project_id": project_id})

@@ -219,7 +219,7 @@ class Receiver:
         if start + len(piece) > transfer["limit_bytes"]:
             raise too_large(transfer["limit_bytes"])
         path = f"{transfer['folder']}/parts/{transfer['transfer_id']}/{start:015d}-{new_id()}"
-        await self._store.put_stream(path, _once(piece))
+        await self._put(path, _once(piece), expected_bytes=len(piece))
         crash_point("upload-part-stored")
         told = await self._told(
             steps.part,
@@ -241,13 +241,23 @@ class Receiver:
     ) -> Whole:
         path = f"{transfer['folder']}/raw/{new_id()}/{rules.plain_name(transfer['file_name'])}"
         measured = _Measured(chunks, transfer["limit_bytes"], lambda size_bytes: self.opened(expected_bytes=size_bytes))
-        await self._store.put_stream(path, aiter(measured), expected_bytes=expected_bytes)
+        await self._put(path, aiter(measured), expected_bytes=expected_bytes)
         crash_point("upload-put-stored")
         sums = measured.sums()
         told = await self._told(steps.stored, {"path": path, "transfer_id": transfer_id, **sums}, path)
         crash_point("upload-put-committed")
         await self._forget(told["replaced"])
         return Whole(file_name=transfer["file_name"], object_path=transfer["object_path"], **sums)
+
+    async def _put(self, path: str, chunks: AsyncIterator[bytes | bytearray], *, expected_bytes: int | None) -> None:
+        try:
+            await self._store.put_stream(path, chunks, expected_bytes=expected_bytes)
+        except OperationError:
+            raise
+        except Exception:
+            # A session that ends takes along what is being written for it, which breaks the writer off in the store's own way.
+            await self.opened()
+            raise
 
     async def _told(self, step: Handler, given: Mapping[str, Any], path: str) -> Any:
         """Tells the session of a stored object; one that it does not take is removed again."""
