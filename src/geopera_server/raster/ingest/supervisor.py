@@ -170,7 +170,7 @@ def _lines(process: subprocess.Popen[bytes], deadline: float, should_stop: Shoul
                 raise Stopped
             if time.monotonic() > deadline:
                 raise TooDemanding("The file took too long to read; send it as a Cloud Optimized GeoTIFF, or in parts.")
-            if not selector.select(ASKED_EVERY_S):
+            if not selector.select(min(ASKED_EVERY_S, max(0.0, deadline - time.monotonic()))):
                 continue
             piece = os.read(output.fileno(), 1 << 16)
             if not piece:
