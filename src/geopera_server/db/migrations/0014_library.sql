@@ -38,38 +38,6 @@ CREATE INDEX asset_to_purge ON asset (organization_id, deleted_at) WHERE deleted
 CREATE INDEX asset_of_item ON asset (item_id);
 CREATE INDEX item_of_collection ON item (collection_id) WHERE collection_id IS NOT NULL;
 
-CREATE OR REPLACE FUNCTION asset_moves_storage() RETURNS trigger LANGUAGE plpgsql AS $$
-DECLARE
-    old_bytes bigint := 0;
-    new_bytes bigint := 0;
-BEGIN
-    IF TG_OP <> 'INSERT' AND NOT OLD.external AND OLD.deleted_at IS NULL AND OLD.expired_at IS NULL THEN
-        old_bytes := OLD.file_size_bytes;
-    END IF;
-    IF TG_OP <> 'DELETE' AND NOT NEW.external AND NEW.deleted_at IS NULL AND NEW.expired_at IS NULL THEN
-        new_bytes := NEW.file_size_bytes;
-    END IF;
-    IF TG_OP = 'UPDATE' AND (OLD.id, OLD.organization_id, OLD.project_id) = (NEW.id, NEW.organization_id, NEW.project_id) THEN
-        new_bytes := new_bytes - old_bytes;
-        old_bytes := 0;
-    END IF;
-    IF old_bytes <> 0 THEN
-        INSERT INTO storage_entry (organization_id, project_id, asset_id, bytes_delta, kind)
-        VALUES (OLD.organization_id, OLD.project_id, OLD.id, -old_bytes, 'removed');
-    END IF;
-    IF new_bytes <> 0 THEN
-        INSERT INTO storage_entry (organization_id, project_id, asset_id, bytes_delta, kind)
-        VALUES (NEW.organization_id, NEW.project_id, NEW.id, new_bytes,
-                CASE WHEN new_bytes > 0 THEN 'stored' ELSE 'removed' END);
-    END IF;
-    RETURN NULL;
-END $$;
-DROP TRIGGER asset_moves_storage ON asset;
-CREATE TRIGGER asset_moves_storage
-    AFTER INSERT OR DELETE
-       OR UPDATE OF id, organization_id, project_id, external, file_size_bytes, deleted_at, expired_at ON asset
-    FOR EACH ROW EXECUTE FUNCTION asset_moves_storage();
-
 -- Paths that a call has given up; its job removes the objects after the commit, and then these rows.
 CREATE TABLE erasure (
     path            text        NOT NULL PRIMARY KEY,

@@ -13,7 +13,6 @@ from typing import Any, Literal
 Status = Literal["active", "expired", "revoked"]
 STATUSES: tuple[Status, ...] = ("active", "expired", "revoked")
 
-TOKEN_LENGTH = 43
 TOKEN_PREFIX_LENGTH = 6
 LONGEST_LIFE = timedelta(days=365)
 MIN_PASSWORD_LENGTH = 8

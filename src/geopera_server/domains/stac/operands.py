@@ -112,7 +112,6 @@ _COLUMNS: dict[str, Callable[[Bindings], Operand]] = {
     "geopera:item_type": _column("text", "type"),
     "geopera:lifecycle_state": _column("text", "lifecycle_state"),
 }
-COLUMN_NAMES = frozenset(_COLUMNS)
 
 
 def _in_json(bindings: Bindings, name: str) -> Operand:

@@ -34,7 +34,6 @@ _WITHIN = (
 )  # fmt: skip
 _NEAR_ALONE = "near AS i WHERE i.met AND "
 _NEAR_READ = "near JOIN item i ON i.id = near.id WHERE near.met AND "
-_CELLS = "cells_around(%(organization)s::uuid, %(areas)s::box[]) AS c (cell)"
 _MOST = " LIMIT %(most)s::bigint"
 _FEATURE = "f.body, f.files, f.version"
 _PAGE_OF_WALK = (

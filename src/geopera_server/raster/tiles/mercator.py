@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 from affine import Affine
 
 from geopera_server.raster.georef import Floats
@@ -75,7 +74,3 @@ def _down(latitude: float) -> float:
 def zoom_of_resolution(pixel_m: float) -> float:
     """The zoom level, with fractions, at which tiles of 256 pixels have pixels of that many (Mercator) metres."""
     return math.log2(2 * HALF_WORLD_M / 256 / pixel_m)
-
-
-def longitudes_of(eastings: Floats) -> Floats:
-    return np.degrees(eastings / EARTH_RADIUS_M)

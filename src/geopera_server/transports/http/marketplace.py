@@ -12,10 +12,8 @@ from geopera_server.kernel.errors import OperationError
 from geopera_server.kernel.validation import parse_body
 from geopera_server.transports.http.calls import read_body
 from geopera_server.transports.http.problems import MEDIA_TYPE, problem_body, problem_response
-from geopera_server.transports.http.ways import Ways, as_response
+from geopera_server.transports.http.ways import PREFIXES, Ways, as_response
 from geopera_server.values.encoding import dumps
-
-PREFIXES = ("", "/v2")
 
 
 class Marketplace:

@@ -22,10 +22,9 @@ from geopera_server.ports import Links
 from geopera_server.transports.http.calls import read_body
 from geopera_server.transports.http.problems import MEDIA_TYPE, problem_body, problem_response
 from geopera_server.transports.http.stac_description import CONFORMS_TO, landing_page, openapi_of_stac
-from geopera_server.transports.http.ways import Ways, as_response
+from geopera_server.transports.http.ways import PREFIXES, Ways, as_response
 from geopera_server.values.encoding import dumps
 
-PREFIXES = ("", "/v2")
 ROOT = "/assets/stac"
 SEARCH = f"{ROOT}/search"
 GEOJSON = "application/geo+json"

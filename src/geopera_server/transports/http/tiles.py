@@ -18,11 +18,10 @@ from geopera_server.domains.tiles.wmts import MATRIX_SET, exception
 from geopera_server.kernel.errors import InvalidInput, NotFound, OperationError
 from geopera_server.kernel.principal import Principal
 from geopera_server.transports.http.problems import headers_of, problem_response
-from geopera_server.transports.http.ways import Ways, as_response
+from geopera_server.transports.http.ways import PREFIXES, Ways, as_response
 from geopera_server.values.clock import now
 
 XML = "application/xml"
-PREFIXES = ("", "/v2")
 _ITEM = "/api/v1/items/{item_id}"
 _TILE = "/{z}/{x}/{y}.{format}"
 _TWICE = "@2x"

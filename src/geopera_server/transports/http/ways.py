@@ -17,6 +17,9 @@ from geopera_server.kernel.reply import Reply
 from geopera_server.transports.http.calls import READING, credential_of, has_tag
 from geopera_server.transports.http.problems import problem_response
 
+# The marketplace's addresses stand at the root and below its second version.
+PREFIXES = ("", "/v2")
+
 
 class Ways:
     """Runs operations for routes of other kinds than one address per operation."""
